@@ -1,1 +1,8 @@
-//! x
+//! Homeroom's server as a library, so that tests can start a node inside their own process.
+//!
+//! Owns: the list of its parts. Refuses to know: how they work together (see [`app`]).
+//! Dependencies point one way: features (`identity`, `roster`, `conversation`) never import `live`; `live` knows no SQL;
+//! `log` knows neither.
+
+pub mod db;
+pub mod log;

@@ -1,0 +1,276 @@
+//! The database: PostgreSQL or SQLite, behind one door.
+//!
+//! Owns: opening pools, migrations, the check that this binary and the schema fit, and the macros that run one text of SQL
+//! on whichever engine it is. Both take `$1`, `ON CONFLICT`, `RETURNING`, CTEs and window functions, and
+//! `#[derive(FromRow)]` is generic over the row, so most queries are written once.
+//!
+//! Refuses to know: any table but `compatibility`. Only where the engines truly differ does a feature match on [`Engine`].
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Postgres, Sqlite, Transaction};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// Readers of an SQLite file at once; each is a thread and a page cache of about 2 MB.
+const SQLITE_READERS: u32 = 2;
+/// Connections for appends and other writes. Two lanes of batches beat 32 single writers fivefold; the rest serves roster and sign-in.
+const POSTGRES_WRITERS: u32 = 8;
+/// Connections for pages and snapshots, apart so that a herd of readers can't starve appends.
+const POSTGRES_READERS: u32 = 8;
+
+/// One thing for each engine: a pool, a connection, …
+#[derive(Debug, Clone, Copy)]
+pub enum Engine<P, S> {
+    /// PostgreSQL.
+    Postgres(P),
+    /// SQLite.
+    Sqlite(S),
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// An SQLite file; made if it is missing.
+    Sqlite(PathBuf),
+    /// A `postgres://` URL. It may hold a password: never log it.
+    Postgres(String),
+}
+
+/// The pools of the database.
+#[derive(Debug, Clone)]
+pub struct Db {
+    writes: Engine<PgPool, SqlitePool>,
+    reads: Engine<PgPool, SqlitePool>,
+}
+
+/// A writing transaction.
+#[derive(Debug)]
+pub struct Tx(Engine<Transaction<'static, Postgres>, Transaction<'static, Sqlite>>);
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL makes no sense.
+    #[error("the database URL can't be read; expected postgres://user:password@host:port/name")]
+    BadUrl(#[source] sqlx::Error),
+    /// No connection, or a query failed.
+    #[error("the database does not answer")]
+    Unreachable(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("a migration failed; the database is as it was before that migration")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A newer Homeroom has changed the schema in a way that this one does not know.
+    #[error(
+        "the database needs schema version {needed} or newer, this homeroom knows {known}; install a newer homeroom"
+    )]
+    TooOld {
+        /// What the schema asks for.
+        needed: i64,
+        /// The newest migration of this binary.
+        known: i64,
+    },
+}
+
+impl Db {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the text never holds the URL, since that may hold a password.
+    pub async fn open(location: &Location) -> Result<Self, OpenError> {
+        let db = match location {
+            Location::Sqlite(file) => Self::sqlite(file).await?,
+            Location::Postgres(url) => Self::postgres(url).await?,
+        };
+        db.refuse_if_too_old().await?;
+        match &db.writes {
+            Engine::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+            Engine::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await?,
+        }
+        Ok(db)
+    }
+
+    async fn sqlite(file: &Path) -> Result<Self, OpenError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: an acknowledgement survives the loss of power, not only of the process.
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", "67108864")
+            .busy_timeout(Duration::from_secs(5));
+        let writes = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let reads = SqlitePoolOptions::new()
+            .max_connections(SQLITE_READERS)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { writes: Engine::Sqlite(writes), reads: Engine::Sqlite(reads) })
+    }
+
+    async fn postgres(url: &str) -> Result<Self, OpenError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(OpenError::BadUrl)?
+            .application_name("homeroom")
+            .options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "2s")]);
+        let pool =
+            |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5));
+        let writes = pool(POSTGRES_WRITERS).connect_with(options.clone()).await?;
+        let reads =
+            pool(POSTGRES_READERS).connect_with(options.options([("default_transaction_read_only", "on")])).await?;
+        Ok(Self { writes: Engine::Postgres(writes), reads: Engine::Postgres(reads) })
+    }
+
+    /// A schema that contracted since may not be written by a binary that only knows what it was.
+    async fn refuse_if_too_old(&self) -> Result<(), OpenError> {
+        let found: Result<Option<(i64,)>, sqlx::Error> =
+            crate::fetch_optional!(self.writes(), (i64,), "SELECT min_compatible_version FROM compatibility");
+        let needed = match found {
+            Ok(row) => row.map_or(0, |(version,)| version),
+            // The table does not exist yet: an empty database.
+            Err(sqlx::Error::Database(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let known = SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        if needed > known { Err(OpenError::TooOld { needed, known }) } else { Ok(()) }
+    }
+
+    /// The pool for reading pages and snapshots.
+    #[must_use]
+    pub fn reads(&self) -> Engine<&PgPool, &SqlitePool> {
+        self.reads.as_ref()
+    }
+
+    /// The pool for single writing statements. For SQLite it has one connection: hold it briefly.
+    #[must_use]
+    pub fn writes(&self) -> Engine<&PgPool, &SqlitePool> {
+        self.writes.as_ref()
+    }
+
+    /// Begins a writing transaction. For SQLite there is one writer: keep it short, never wait for anything else in it.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        Ok(Tx(match &self.writes {
+            Engine::Postgres(pool) => Engine::Postgres(pool.begin().await?),
+            Engine::Sqlite(pool) => Engine::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        }))
+    }
+
+    /// Closes the pools; for SQLite this also writes the WAL back.
+    pub async fn close(&self) {
+        for pool in [&self.reads, &self.writes] {
+            match pool {
+                Engine::Postgres(pool) => pool.close().await,
+                Engine::Sqlite(pool) => pool.close().await,
+            }
+        }
+    }
+}
+
+impl Tx {
+    /// The connection, to run a query on.
+    pub fn on(&mut self) -> Engine<&mut PgConnection, &mut SqliteConnection> {
+        match &mut self.0 {
+            Engine::Postgres(tx) => Engine::Postgres(&mut **tx),
+            Engine::Sqlite(tx) => Engine::Sqlite(&mut **tx),
+        }
+    }
+
+    /// Makes it lasting.
+    ///
+    /// # Errors
+    /// When the engine refuses, or the connection is lost: then the outcome is unknown.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Engine::Postgres(tx) => tx.commit().await,
+            Engine::Sqlite(tx) => tx.commit().await,
+        }
+    }
+}
+
+impl<P, S> Engine<P, S> {
+    fn as_ref(&self) -> Engine<&P, &S> {
+        match self {
+            Self::Postgres(it) => Engine::Postgres(it),
+            Self::Sqlite(it) => Engine::Sqlite(it),
+        }
+    }
+}
+
+/// Runs one statement on either engine: `execute!(db.writes(), "UPDATE …", bind, bind)` gives the number of rows.
+#[macro_export]
+macro_rules! execute {
+    ($on:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $on {
+            $crate::db::Engine::Postgres(on) => {
+                sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(on).await.map(|done| done.rows_affected())
+            }
+            $crate::db::Engine::Sqlite(on) => {
+                sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(on).await.map(|done| done.rows_affected())
+            }
+        }
+    };
+}
+
+/// All rows of a query as `Row`s: `fetch_all!(db.reads(), Row, "SELECT …", bind)`.
+#[macro_export]
+macro_rules! fetch_all {
+    ($on:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $on {
+            $crate::db::Engine::Postgres(on) => {
+                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.fetch_all(on).await
+            }
+            $crate::db::Engine::Sqlite(on) => {
+                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*.fetch_all(on).await
+            }
+        }
+    };
+}
+
+/// The first row of a query, if there is one.
+#[macro_export]
+macro_rules! fetch_optional {
+    ($on:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
+        match $on {
+            $crate::db::Engine::Postgres(on) => {
+                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.fetch_optional(on).await
+            }
+            $crate::db::Engine::Sqlite(on) => {
+                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*.fetch_optional(on).await
+            }
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_have_the_same_migrations() {
+        let names = |migrator: &Migrator| -> Vec<(i64, String)> {
+            migrator.iter().map(|migration| (migration.version, migration.description.to_string())).collect()
+        };
+        assert_eq!(names(&POSTGRES_MIGRATIONS), names(&SQLITE_MIGRATIONS));
+    }
+
+    #[tokio::test]
+    async fn a_schema_for_newer_binaries_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("homeroom.db"));
+        let db = Db::open(&location).await.unwrap();
+        crate::execute!(db.writes(), "UPDATE compatibility SET min_compatible_version = 1000000").unwrap();
+        db.close().await;
+        assert!(matches!(Db::open(&location).await, Err(OpenError::TooOld { needed: 1_000_000, .. })));
+    }
+}
