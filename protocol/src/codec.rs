@@ -26,6 +26,11 @@ const CLIENT_TYPES: [&str; 9] =
 /// # Errors
 /// [`Undecodable`], with `unknown_type` for a type from a newer protocol and `malformed` for all else.
 pub fn decode_client(text: &str) -> Result<ClientFrame, Undecodable> {
+    // serde would also read `["hello"]` as a frame: it lets a list of values stand for an object.
+    if !text.trim_start().starts_with('{') {
+        let fault = Fault::new(ErrorCode::Malformed, "The frame is not a JSON object.");
+        return Err(Undecodable { reference: None, fault });
+    }
     serde_json::from_str(text).map_err(|error| explain(text, &error))
 }
 
