@@ -5,8 +5,9 @@
 
 use crate::error::{ErrorCode, Fault};
 use crate::frame::{ClientFrame, ServerFrame};
+use crate::event::Event;
 use crate::ids::Ref;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A frame that could not be decoded: the `ref` it carried, if that much could be read, and the fault to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,21 @@ pub fn encode_client(frame: &ClientFrame) -> Result<String, serde_json::Error> {
 /// As for [`encode_client`].
 pub fn encode_server(frame: &ServerFrame) -> Result<String, serde_json::Error> {
     serde_json::to_string(frame)
+}
+
+/// Encodes an event as the frame that carries it, without building the frame.
+///
+/// # Errors
+/// As for [`encode_client`].
+pub fn encode_event(event: &Event) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        #[serde(flatten)]
+        event: &'a Event,
+    }
+    serde_json::to_string(&Frame { kind: "event", event })
 }
 
 /// Looks again, slowly, at a text that did not decode, for the words of the answer.
@@ -117,6 +133,20 @@ mod tests {
             assert_eq!(undecodable.fault.code, code, "{text}");
             assert_eq!(undecodable.reference, reference, "{text}");
         }
+    }
+
+    #[test]
+    fn an_event_by_itself_is_encoded_as_its_frame() {
+        let event = Event {
+            room: crate::RoomId::new(),
+            id: crate::EventId::new(),
+            conversation: None,
+            about: None,
+            n: Some(3),
+            at: crate::Timestamp::now(),
+            body: crate::EventBody::Withheld,
+        };
+        assert_eq!(decode_server(&encode_event(&event).unwrap()).unwrap(), ServerFrame::Event(event));
     }
 
     #[test]

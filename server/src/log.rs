@@ -3,6 +3,105 @@
 //! Owns: appending (in batches, idempotent by client id), reading back as things stand now, who may see what, marks.
 //! Refuses to know: sockets, HTTP, and how the other nodes hear of it.
 
+pub mod append;
+pub mod bell;
+pub mod entry;
+pub mod marks;
+pub mod members;
+pub mod read;
+pub mod row;
 pub mod sight;
 
-pub use sight::{Interval, Sight, View};
+use crate::db::Db;
+use homeroom_protocol::RoomId;
+use std::sync::Arc;
+
+pub use append::{Append, AppendError, Appended, What};
+pub use entry::{Entry, MemberEntry};
+pub use marks::{MarkUp, Moved};
+pub use members::{MemberChange, Place};
+pub use sight::{Interval, Sight, Subject, Thread, View};
+
+/// The one writer of the rooms' logs, memberships and marks on this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Log {
+    db: Db,
+    appender: append::Appender,
+    marks: marks::Marks,
+}
+
+/// Who is told of what was stored.
+#[derive(Clone)]
+pub struct Listeners {
+    /// What was committed, per room in the order of its log.
+    pub committed: Arc<append::Committed>,
+    /// Marks that moved.
+    pub moved: Arc<marks::OnMoved>,
+    /// The size of a batch, and how long its transaction took.
+    pub batch: Arc<append::OnBatch>,
+}
+
+impl Listeners {
+    /// Nobody: for commands that work on a database which no server holds.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { committed: Arc::new(|_| {}), moved: Arc::new(|_| {}), batch: Arc::new(|_, _| {}) }
+    }
+}
+
+impl Log {
+    /// Starts the lanes and the collector of marks on the current runtime.
+    #[must_use]
+    pub fn start(db: &Db, listeners: Listeners) -> Self {
+        Self {
+            db: db.clone(),
+            appender: append::Appender::start(db, listeners.committed, listeners.batch),
+            marks: marks::Marks::start(db, listeners.moved),
+        }
+    }
+
+    /// The database that it writes to, for reading.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Takes a place in the room's lane, now: two calls in a row are appended in that order.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`] when too many commands wait.
+    pub fn submit(&self, append: Append) -> Result<append::Submitted, AppendError> {
+        self.appender.submit(append)
+    }
+
+    /// Appends a command and waits for the commit.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.appender.submit(append)?.done().await
+    }
+
+    /// Changes who is in a room. What is already so is passed over. At most a few hundred at a time: they are one
+    /// transaction, and posts of the room's lane wait for it.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then none of the changes happened.
+    pub async fn change_members(&self, room: RoomId, changes: Vec<MemberChange>) -> Result<(), AppendError> {
+        self.appender.change_members(room, changes).await
+    }
+
+    /// Raises a mark; done once it is stored.
+    ///
+    /// # Errors
+    /// [`AppendError`] when it could not be stored; marks may be sent again at any time.
+    pub async fn mark(&self, mark: MarkUp) -> Result<(), AppendError> {
+        self.marks.up(mark).await
+    }
+
+    /// How many commands wait to be appended.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.appender.waiting()
+    }
+}

@@ -1,0 +1,371 @@
+//! What a batch does, decided without a database.
+//!
+//! Owns: the rules of appending: duplicates, conflicts, rights, numbers. Refuses to know: SQL, transactions, time-outs.
+
+use super::{Append, Appended, Heads, Pending, What};
+use crate::log::entry::{About, Entry, kind};
+use crate::log::row::MessageRow;
+use crate::log::sight::{Sight, Subject, View};
+use homeroom_protocol::{
+    Address, ClientId, ConversationId, Envelope, ErrorCode, EventBody, EventId, Fault, Message, PersonId, RoomId,
+    RoomKind, Timestamp,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// A room as it stands under the lock.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// A school's room takes announcements only.
+    pub kind: RoomKind,
+    /// The last seq given.
+    pub last_seq: i64,
+    /// The last event.
+    pub last_event: Option<EventId>,
+}
+
+/// What a client id was answered before.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// Of what was asked.
+    pub digest: [u8; 32],
+    /// What was answered.
+    pub appended: Appended,
+}
+
+/// A message that a command is about.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its seq.
+    pub seq: i64,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// Who is in it.
+    pub address: Address,
+    /// As it stands now.
+    pub message: Message,
+}
+
+/// What the database knew, read under the lock of the rooms.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The rooms that could be locked.
+    pub heads: Heads,
+    /// Client ids that were answered before.
+    pub known: HashMap<(PersonId, ClientId), Known>,
+    /// Who may see, and so do, what.
+    pub views: HashMap<(RoomId, PersonId), View>,
+    /// The last `n` of each conversation.
+    pub numbers: HashMap<ConversationId, i64>,
+    /// The messages to be edited or retracted.
+    pub targets: HashMap<(RoomId, EventId), Target>,
+}
+
+/// The messages to be edited or retracted, by room and id.
+///
+/// # Errors
+/// When a stored envelope can't be read.
+pub fn targets(rows: Vec<MessageRow>) -> Result<HashMap<(RoomId, EventId), Target>, sqlx::Error> {
+    rows.into_iter()
+        .map(|row| {
+            let key = (RoomId(row.room_id), EventId(row.id));
+            let (seq, conversation, address) = (row.seq, ConversationId(row.conversation_id), row.address());
+            Ok((key, Target { seq, conversation, address, message: row.into_message()? }))
+        })
+        .collect()
+}
+
+/// What is to be answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is, or was already, appended.
+    Appended(Appended),
+    /// It may not be done.
+    Refused(Fault),
+    /// Another node holds the room; it has to wait.
+    Skipped,
+}
+
+/// A row of `event` and, but for its room's own affairs, of `client_command`.
+#[derive(Debug)]
+pub struct Row {
+    pub room: RoomId,
+    pub seq: i64,
+    pub id: EventId,
+    pub kind: &'static str,
+    pub conversation: ConversationId,
+    pub n: i64,
+    pub root: EventId,
+    pub root_seq: i64,
+    pub author: PersonId,
+    pub client_id: ClientId,
+    pub digest: [u8; 32],
+    pub urgent: bool,
+    /// The envelope as JSON; a retraction has none.
+    pub body: Option<String>,
+}
+
+/// How a message stands after the batch.
+#[derive(Debug)]
+pub struct Changed {
+    pub room: RoomId,
+    pub seq: i64,
+    pub edited: bool,
+    pub retracted: bool,
+    pub body: Option<String>,
+}
+
+/// What is to be stored, answered and told.
+#[derive(Debug)]
+pub struct Plan {
+    /// One for each command, in order.
+    pub answers: Vec<Answer>,
+    /// New entries.
+    pub rows: Vec<Row>,
+    /// Messages that stand differently now, the last state of each.
+    pub changed: BTreeMap<(RoomId, i64), Changed>,
+    /// Conversations with their address, last n and last seq.
+    pub conversations: HashMap<ConversationId, (RoomId, Address, i64, i64)>,
+    /// Rooms with their new heads.
+    pub heads: BTreeMap<RoomId, (i64, EventId)>,
+    /// The entries, for those who read live.
+    pub entries: Vec<Arc<Entry>>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Decides what the batch does. `all_locked`: no room was skipped, so one that is missing does not exist.
+pub fn plan(batch: &[Pending], loaded: Loaded, all_locked: bool) -> Plan {
+    let mut planning = Planning {
+        loaded,
+        all_locked,
+        plan: Plan {
+            answers: Vec::with_capacity(batch.len()),
+            rows: Vec::with_capacity(batch.len()),
+            changed: BTreeMap::new(),
+            conversations: HashMap::new(),
+            heads: BTreeMap::new(),
+            entries: Vec::with_capacity(batch.len()),
+            at: Timestamp::now(),
+        },
+    };
+    for pending in batch {
+        let answer = planning.decide(&pending.append, pending.digest);
+        planning.plan.answers.push(answer);
+    }
+    planning.plan
+}
+
+struct Planning {
+    loaded: Loaded,
+    all_locked: bool,
+    plan: Plan,
+}
+
+/// What is appended: where it goes and what it says.
+struct New {
+    kind: &'static str,
+    conversation: ConversationId,
+    address: Address,
+    /// The message that it is about, unless it is a new one.
+    target: Option<Target>,
+    envelope: Option<Envelope>,
+    urgent: bool,
+}
+
+impl Planning {
+    fn decide(&mut self, append: &Append, digest: [u8; 32]) -> Answer {
+        // What was answered once is answered the same for ever, also to an author who has lost the right meanwhile.
+        if let Some(known) = self.loaded.known.get(&(append.author, append.client_id)) {
+            return if known.digest == digest {
+                Answer::Appended(known.appended)
+            } else {
+                Answer::Refused(Fault::new(
+                    ErrorCode::Conflict,
+                    "This client id was used for another command. Give each command an id of its own.",
+                ))
+            };
+        }
+        if !self.loaded.heads.contains_key(&append.room) {
+            return if self.all_locked {
+                Answer::Refused(Fault::new(ErrorCode::Forbidden, "You are not in this room."))
+            } else {
+                Answer::Skipped
+            };
+        }
+        match self.permitted(append) {
+            Ok(new) => Answer::Appended(self.append(append, digest, new)),
+            Err(fault) => Answer::Refused(fault),
+        }
+    }
+
+    fn permitted(&self, append: &Append) -> Result<New, Fault> {
+        let view = self
+            .loaded
+            .views
+            .get(&(append.room, append.author))
+            .filter(|view| view.present_after().is_some())
+            .ok_or_else(|| Fault::new(ErrorCode::Forbidden, "You are not in this room."))?;
+        match &append.what {
+            What::Post { to, envelope, urgent } => {
+                self.may_post(append, view, *to, *urgent)?;
+                Ok(New {
+                    kind: kind::POSTED,
+                    conversation: to.conversation(append.room),
+                    address: *to,
+                    target: None,
+                    envelope: Some((**envelope).clone()),
+                    urgent: *urgent,
+                })
+            }
+            What::Edit { message, envelope } => {
+                let target = self.own_message(append, view, *message)?;
+                Ok(New::change(kind::EDITED, target, Some((**envelope).clone())))
+            }
+            What::Retract { message } => {
+                Ok(New::change(kind::RETRACTED, self.own_message(append, view, *message)?, None))
+            }
+        }
+    }
+
+    fn may_post(&self, append: &Append, view: &View, to: Address, urgent: bool) -> Result<(), Fault> {
+        let forbidden = |words: &str| Err(Fault::new(ErrorCode::Forbidden, words));
+        if urgent && !view.is_staff() {
+            return forbidden("Only staff can mark a message urgent.");
+        }
+        let about = match to {
+            Address::Announcements if view.is_staff() => return Ok(()),
+            Address::Announcements => return forbidden("Only staff can announce. Write to the class's staff instead."),
+            Address::Private(about) => about,
+        };
+        if self.loaded.heads.get(&append.room).is_some_and(|head| head.kind == RoomKind::School) {
+            return forbidden("A school's room takes announcements only. Write in the class's room.");
+        }
+        let guardian = if view.is_staff() {
+            self.loaded.views.get(&(append.room, about.guardian))
+        } else if about.guardian == append.author {
+            Some(view)
+        } else {
+            None
+        };
+        match guardian {
+            Some(guardian) if guardian.students().any(|student| student == about.student) => Ok(()),
+            _ => forbidden("There is no such guardian of this student in this class."),
+        }
+    }
+
+    fn own_message(&self, append: &Append, view: &View, message: EventId) -> Result<Target, Fault> {
+        let missing = || Fault::new(ErrorCode::NotFound, "There is no such message.");
+        let target = self.loaded.targets.get(&(append.room, message)).ok_or_else(missing)?;
+        let subject = Subject { root_seq: target.seq, thread: target.address.into() };
+        if view.sight(subject) != Sight::Full {
+            return Err(missing());
+        }
+        if target.message.author != append.author {
+            return Err(Fault::new(ErrorCode::Forbidden, "Only its author can change a message."));
+        }
+        if target.message.retracted_at.is_some() {
+            return Err(Fault::new(ErrorCode::Invalid, "This message was taken back. It can't be changed any more."));
+        }
+        Ok(target.clone())
+    }
+
+    fn append(&mut self, append: &Append, digest: [u8; 32], new: New) -> Appended {
+        let at = self.plan.at;
+        let id = EventId::new();
+        let head = self.loaded.heads.entry(append.room).or_insert(Head {
+            kind: RoomKind::Class,
+            last_seq: 0,
+            last_event: None,
+        });
+        head.last_seq += 1;
+        head.last_event = Some(id);
+        let seq = head.last_seq;
+        let number = self.loaded.numbers.entry(new.conversation).or_insert(0);
+        *number += 1;
+        let n = *number;
+
+        let body = new.envelope.as_ref().and_then(|envelope| serde_json::to_string(envelope).ok());
+        let (root, root_seq, message) = match new.target {
+            None => {
+                let message = Message {
+                    id,
+                    n: n.unsigned_abs(),
+                    author: append.author,
+                    client_id: append.client_id,
+                    at,
+                    urgent: new.urgent,
+                    envelope: new.envelope,
+                    edited_at: None,
+                    retracted_at: None,
+                };
+                (id, seq, message)
+            }
+            Some(target) => {
+                let retracted = new.envelope.is_none();
+                let message = Message {
+                    envelope: new.envelope,
+                    edited_at: if retracted { target.message.edited_at } else { Some(at) },
+                    retracted_at: retracted.then_some(at),
+                    ..target.message
+                };
+                let edited = message.edited_at.is_some();
+                self.plan.changed.insert(
+                    (append.room, target.seq),
+                    Changed {
+                        room: append.room,
+                        seq: target.seq,
+                        edited: edited && !retracted,
+                        retracted,
+                        body: body.clone(),
+                    },
+                );
+                (message.id, target.seq, message)
+            }
+        };
+        self.loaded.targets.insert(
+            (append.room, root),
+            Target { seq: root_seq, conversation: new.conversation, address: new.address, message: message.clone() },
+        );
+        self.plan.rows.push(Row {
+            room: append.room,
+            seq,
+            id,
+            kind: new.kind,
+            conversation: new.conversation,
+            n,
+            root,
+            root_seq,
+            author: append.author,
+            client_id: append.client_id,
+            digest,
+            urgent: new.urgent,
+            body,
+        });
+        self.plan.conversations.insert(new.conversation, (append.room, new.address, n, seq));
+        self.plan.heads.insert(append.room, (seq, id));
+        let body = match new.kind {
+            kind::POSTED => EventBody::Posted { message },
+            kind::EDITED => EventBody::Edited { message },
+            _ => EventBody::Retracted { message },
+        };
+        let about = About { conversation: new.conversation, address: new.address, n, root_seq };
+        self.plan.entries.push(Arc::new(Entry::of_message(append.room, seq, id, at, about, body)));
+        let appended = Appended { id, n };
+        self.loaded.known.insert((append.author, append.client_id), Known { digest, appended });
+        appended
+    }
+}
+
+impl New {
+    fn change(kind: &'static str, target: Target, envelope: Option<Envelope>) -> Self {
+        Self {
+            kind,
+            conversation: target.conversation,
+            address: target.address,
+            target: Some(target),
+            envelope,
+            urgent: false,
+        }
+    }
+}

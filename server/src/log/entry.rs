@@ -1,0 +1,209 @@
+//! One entry of a room's log, as it travels inside the servers.
+//!
+//! Owns: the entry with its `seq`, what decides who sees it, and the frames that show it, encoded once and shared.
+//! Refuses to know: SQL, sockets, and who is connected.
+
+use super::sight::{Sight, Subject, Thread};
+use bytes::Bytes;
+use homeroom_protocol::{
+    Address, ConversationId, Event, EventBody, EventId, Message, PersonId, Role, RoomId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
+
+/// One entry of a room's log.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number in its room's log, in commit order, without a gap.
+    pub seq: i64,
+    /// The seq of the message that it is about; its own for other kinds.
+    pub root_seq: i64,
+    /// Which part of the room it belongs to.
+    pub thread: Thread,
+    /// A change of membership, where it is one.
+    pub member: Option<MemberEntry>,
+    /// As readers see it.
+    pub event: Event,
+    full: OnceLock<Bytes>,
+    withheld: OnceLock<Bytes>,
+}
+
+/// A change of membership, as it is stored in the log (the `body` of `member_joined` and `member_left`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberEntry {
+    /// Who.
+    pub person: PersonId,
+    /// For a guardian: through whom.
+    pub student: Option<PersonId>,
+    /// As what.
+    pub role: Role,
+    /// Whether they joined or left.
+    pub joins: bool,
+    /// What they may see begins after this seq.
+    pub sees_after: i64,
+}
+
+/// The kinds of entries by their names in the table.
+pub mod kind {
+    /// A message was posted.
+    pub const POSTED: &str = "posted";
+    /// A message was edited.
+    pub const EDITED: &str = "edited";
+    /// A message was retracted.
+    pub const RETRACTED: &str = "retracted";
+    /// Somebody joined the room.
+    pub const MEMBER_JOINED: &str = "member_joined";
+    /// Somebody left the room.
+    pub const MEMBER_LEFT: &str = "member_left";
+}
+
+/// What an entry of a conversation is about.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who is in it.
+    pub address: Address,
+    /// The entry's number in it.
+    pub n: i64,
+    /// The seq of the message.
+    pub root_seq: i64,
+}
+
+impl Entry {
+    /// A post, an edit or a retraction.
+    #[must_use]
+    pub fn of_message(room: RoomId, seq: i64, id: EventId, at: Timestamp, about: About, body: EventBody) -> Self {
+        let event = Event {
+            room,
+            id,
+            conversation: Some(about.conversation),
+            about: about.address.about(),
+            n: Some(about.n.unsigned_abs()),
+            at,
+            body,
+        };
+        Self {
+            seq,
+            root_seq: about.root_seq,
+            thread: about.address.into(),
+            member: None,
+            event,
+            full: OnceLock::new(),
+            withheld: OnceLock::new(),
+        }
+    }
+
+    /// A change of membership.
+    #[must_use]
+    pub fn of_member(room: RoomId, seq: i64, id: EventId, at: Timestamp, member: MemberEntry) -> Self {
+        let MemberEntry { person, student, role, .. } = member;
+        let body = if member.joins {
+            EventBody::MemberJoined { person, role, student }
+        } else {
+            EventBody::MemberLeft { person, role, student }
+        };
+        let event = Event { room, id, conversation: None, about: None, n: None, at, body };
+        Self {
+            seq,
+            root_seq: seq,
+            thread: Thread::Room,
+            member: Some(member),
+            event,
+            full: OnceLock::new(),
+            withheld: OnceLock::new(),
+        }
+    }
+
+    /// A kind that this version does not know, written by a newer one: passed on by its columns.
+    #[must_use]
+    pub fn of_unknown(room: RoomId, seq: i64, id: EventId, at: Timestamp, about: Option<About>) -> Self {
+        match about {
+            Some(about) => Self::of_message(room, seq, id, at, about, EventBody::Unknown),
+            None => {
+                let event = Event { room, id, conversation: None, about: None, n: None, at, body: EventBody::Unknown };
+                Self {
+                    seq,
+                    root_seq: seq,
+                    thread: Thread::Room,
+                    member: None,
+                    event,
+                    full: OnceLock::new(),
+                    withheld: OnceLock::new(),
+                }
+            }
+        }
+    }
+
+    /// What decides who sees it.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject { root_seq: self.root_seq, thread: self.thread }
+    }
+
+    /// The message that it is about, as it stands now.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match &self.event.body {
+            EventBody::Posted { message } | EventBody::Edited { message } | EventBody::Retracted { message } => {
+                Some(message)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same entry with its message as it stands after a later edit or retraction.
+    #[must_use]
+    pub fn with_message(&self, now: &Message) -> Self {
+        let message = now.clone();
+        let body = match &self.event.body {
+            EventBody::Posted { .. } => EventBody::Posted { message },
+            EventBody::Edited { .. } => EventBody::Edited { message },
+            EventBody::Retracted { .. } => EventBody::Retracted { message },
+            other => other.clone(),
+        };
+        let event = Event { body, ..self.event.clone() };
+        Self {
+            seq: self.seq,
+            root_seq: self.root_seq,
+            thread: self.thread,
+            member: self.member,
+            event,
+            full: OnceLock::new(),
+            withheld: OnceLock::new(),
+        }
+    }
+
+    /// The text frame's payload for a reader with this sight; encoded at the first call, shared afterwards.
+    #[must_use]
+    pub fn payload(&self, sight: Sight) -> Option<&Bytes> {
+        match sight {
+            Sight::Full => Some(self.full.get_or_init(|| encode(&self.event))),
+            Sight::Withheld => {
+                Some(self.withheld.get_or_init(|| encode(&Event { body: EventBody::Withheld, ..self.event.clone() })))
+            }
+            Sight::Nothing => None,
+        }
+    }
+}
+
+fn encode(event: &Event) -> Bytes {
+    // An event has string keys and finite numbers only; were it ever not so, the reader would get an empty object, which
+    // every client ignores, and see the hole in `n`.
+    homeroom_protocol::codec::encode_event(event).map_or_else(
+        |error| {
+            tracing::error!(%error, "an event could not be encoded");
+            Bytes::from_static(b"{}")
+        },
+        Bytes::from,
+    )
+}
+
+impl From<Address> for Thread {
+    fn from(address: Address) -> Self {
+        match address {
+            Address::Announcements => Self::Announcements,
+            Address::Private(about) => Self::Private(about),
+        }
+    }
+}

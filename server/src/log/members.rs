@@ -1,0 +1,273 @@
+//! Who is in a room, from when to when.
+//!
+//! Owns: reading memberships as [`View`]s, a person's places, and changing them as entries of the room's log.
+//! Refuses to know: why somebody joins or leaves (see `roster`), and who is connected.
+
+use super::entry::{Entry, MemberEntry, kind};
+use super::sight::{Interval, View};
+use crate::db::Db;
+use crate::{execute, fetch_all, fetch_optional};
+use chrono::{DateTime, Utc};
+use homeroom_protocol::{EventId, PersonId, Role, RoomId, RoomKind, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A membership as stored.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct MemberRow {
+    /// The room.
+    pub room_id: Uuid,
+    /// Who.
+    pub person_id: Uuid,
+    /// Through whom; the nil UUID for staff.
+    pub student_id: Uuid,
+    /// `staff` or `guardian`.
+    pub role: String,
+    /// The entry that closed it.
+    pub left_seq: Option<i64>,
+    /// What they may see begins after this entry.
+    pub sees_after_seq: i64,
+}
+
+/// The columns of a [`MemberRow`].
+pub const MEMBER_COLUMNS: &str = "room_id, person_id, student_id, role, left_seq, sees_after_seq";
+
+/// A wish to change who is in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberChange {
+    /// Who.
+    pub person: PersonId,
+    /// For a guardian: through which student.
+    pub student: Option<PersonId>,
+    /// As what.
+    pub role: Role,
+    /// Joins, or leaves.
+    pub joins: bool,
+    /// For staff who join: they see what was said since then (the start of the term). Others see what is said from now on.
+    pub sees_from: Option<DateTime<Utc>>,
+}
+
+/// A person's place in a room, now.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The room.
+    pub room: RoomId,
+    /// What it belongs to.
+    pub kind: RoomKind,
+    /// Its title.
+    pub title: String,
+    /// The school's name.
+    pub school: String,
+    /// As what. Whoever is both is staff.
+    pub role: Role,
+    /// What they may see.
+    pub view: View,
+    /// The last seq of the room's log.
+    pub last_seq: i64,
+}
+
+/// Makes one view per room and person. Whoever is both staff and guardian sees as staff while they are.
+#[must_use]
+pub fn views(rows: impl IntoIterator<Item = MemberRow>) -> HashMap<(RoomId, PersonId), View> {
+    let mut intervals: HashMap<(RoomId, PersonId), (Vec<Interval>, Vec<Interval>)> = HashMap::new();
+    for row in rows {
+        let staff = row.role == "staff";
+        let (as_staff, as_guardian) = intervals.entry((RoomId(row.room_id), PersonId(row.person_id))).or_default();
+        let interval = Interval {
+            student: (!staff).then_some(PersonId(row.student_id)),
+            after: row.sees_after_seq,
+            until: row.left_seq,
+        };
+        if staff { as_staff.push(interval) } else { as_guardian.push(interval) }
+    }
+    intervals
+        .into_iter()
+        .map(|((room, person), (as_staff, as_guardian))| {
+            let staff = as_staff.iter().any(|interval| interval.until.is_none());
+            let view = if staff {
+                View::Staff { intervals: as_staff.into() }
+            } else {
+                View::Guardian { person, intervals: as_guardian.into() }
+            };
+            ((room, person), view)
+        })
+        .collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct PlaceRow {
+    #[sqlx(flatten)]
+    member: MemberRow,
+    kind: String,
+    title: String,
+    school: String,
+    last_seq: i64,
+}
+
+/// The rooms that a person is in now, by title, with what they may see of each. One query.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Place>, sqlx::Error> {
+    let rows = fetch_all!(
+        db.reads(),
+        PlaceRow,
+        "SELECT m.room_id, m.person_id, m.student_id, m.role, m.left_seq, m.sees_after_seq,
+                r.kind, r.title, s.name AS school, r.last_seq
+         FROM membership m JOIN room r ON r.id = m.room_id JOIN school s ON s.id = r.school_id
+         WHERE m.person_id = $1 ORDER BY r.title, r.id",
+        person.0
+    )?;
+    let views = views(rows.iter().map(|row| row.member.clone()));
+    let mut places: Vec<Place> = Vec::new();
+    for row in rows {
+        let room = RoomId(row.member.room_id);
+        if places.last().is_some_and(|place| place.room == room) {
+            continue;
+        }
+        let Some(view) = views.get(&(room, person)).filter(|view| view.present_after().is_some()) else { continue };
+        places.push(Place {
+            room,
+            kind: if row.kind == "school" { RoomKind::School } else { RoomKind::Class },
+            title: row.title,
+            school: row.school,
+            role: if view.is_staff() { Role::Staff } else { Role::Guardian },
+            view: view.clone(),
+            last_seq: row.last_seq,
+        });
+    }
+    Ok(places)
+}
+
+/// Changes who is in a room, in one transaction, each change an entry of its log. What is already so is passed over.
+/// Called by the room's lane only.
+pub(super) async fn change(
+    db: &Db,
+    room: RoomId,
+    changes: &[MemberChange],
+    at: Timestamp,
+) -> Result<Vec<Arc<Entry>>, sqlx::Error> {
+    let mut tx = db.begin().await?;
+    // Locks the row on both engines, so that the log can't grow meanwhile.
+    execute!(tx.on(), "UPDATE room SET last_seq = last_seq WHERE id = $1", room.0)?;
+    let head = fetch_optional!(
+        tx.on(),
+        (i64, Option<Uuid>),
+        "SELECT last_seq, last_event_id FROM room WHERE id = $1",
+        room.0
+    )?;
+    let Some((first_seq, _)) = head else { return Err(sqlx::Error::RowNotFound) };
+    let mut seq = first_seq;
+    let mut entries = Vec::new();
+    for change in changes {
+        if let Some(member) = change_one(&mut tx, room, change, seq + 1, at).await? {
+            seq += 1;
+            let entry = Entry::of_member(room, seq, EventId::new(), at, member);
+            execute!(
+                tx.on(),
+                "INSERT INTO event (room_id, seq, id, kind, at, body) VALUES ($1, $2, $3, $4, $5, $6)",
+                room.0,
+                seq,
+                entry.event.id.0,
+                if member.joins { kind::MEMBER_JOINED } else { kind::MEMBER_LEFT },
+                at.as_datetime(),
+                serde_json::to_string(&member).map_err(|error| sqlx::Error::Encode(Box::new(error)))?
+            )?;
+            entries.push(Arc::new(entry));
+        }
+    }
+    if let Some(last) = entries.last() {
+        execute!(
+            tx.on(),
+            "UPDATE room SET last_seq = $2, last_event_id = $3 WHERE id = $1",
+            room.0,
+            seq,
+            last.event.id.0
+        )?;
+        if let crate::db::Engine::Postgres(connection) = tx.on() {
+            sqlx::query("INSERT INTO bell (room_id, head_seq, members) VALUES ($1, $2, TRUE)")
+                .bind(room.0)
+                .bind(seq)
+                .execute(connection)
+                .await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(entries)
+}
+
+async fn change_one(
+    tx: &mut crate::db::Tx,
+    room: RoomId,
+    change: &MemberChange,
+    seq: i64,
+    at: Timestamp,
+) -> Result<Option<MemberEntry>, sqlx::Error> {
+    let student = change.student.map_or(Uuid::nil(), |student| student.0);
+    let role = match change.role {
+        Role::Staff => "staff",
+        Role::Guardian => "guardian",
+    };
+    let open = fetch_optional!(
+        tx.on(),
+        (i64,),
+        "SELECT sees_after_seq FROM membership
+         WHERE room_id = $1 AND person_id = $2 AND student_id = $3 AND role = $4 AND left_seq IS NULL",
+        room.0,
+        change.person.0,
+        student,
+        role
+    )?;
+    let sees_after = match (open, change.joins) {
+        (Some(_), true) | (None, false) => return Ok(None),
+        (Some((sees_after,)), false) => {
+            execute!(
+                tx.on(),
+                "UPDATE membership SET left_seq = $5, left_at = $6
+                 WHERE room_id = $1 AND person_id = $2 AND student_id = $3 AND role = $4 AND left_seq IS NULL",
+                room.0,
+                change.person.0,
+                student,
+                role,
+                seq,
+                at.as_datetime()
+            )?;
+            sees_after
+        }
+        (None, true) => {
+            let sees_after = match change.sees_from {
+                None => seq,
+                // The last entry before that moment. Moments only choose where a stay begins, never an order.
+                Some(moment) => fetch_optional!(
+                    tx.on(),
+                    (i64,),
+                    "SELECT seq FROM event WHERE room_id = $1 AND at < $2 ORDER BY seq DESC LIMIT 1",
+                    room.0,
+                    moment
+                )?
+                .map_or(0, |(seq,)| seq),
+            };
+            execute!(
+                tx.on(),
+                "INSERT INTO membership (room_id, person_id, student_id, role, joined_seq, sees_after_seq, joined_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                room.0,
+                change.person.0,
+                student,
+                role,
+                seq,
+                sees_after,
+                at.as_datetime()
+            )?;
+            sees_after
+        }
+    };
+    Ok(Some(MemberEntry {
+        person: change.person,
+        student: change.student,
+        role: change.role,
+        joins: change.joins,
+        sees_after,
+    }))
+}

@@ -1,0 +1,259 @@
+//! Reading the log back, as things stand now.
+//!
+//! Owns: what a member missed since a seq (staff by room, guardians conversation by conversation, never by scanning the room
+//! and filtering), history, and where an event id stands. Refuses to know: who is connected, and what is cached.
+
+use super::entry::Entry;
+use super::row::{EntryRow, MessageRow};
+use super::sight::View;
+use crate::db::{Db, Engine};
+use crate::{entry_select, fetch_all, fetch_optional, message_select};
+use homeroom_protocol::{About, Address, ConversationId, EventId, HistoryPage, Message, PersonId, RoomId};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// Entries read at once. A page of 128 short messages is about 64 KB as frames.
+pub const PAGE: i64 = 128;
+/// Whoever missed more than this takes a fresh snapshot instead: it is shorter than what they missed.
+pub const TOO_FAR: i64 = 2_000;
+/// Text in one page of history, so that an answer stays bounded when every message is as long as may be.
+const HISTORY_BYTES: usize = 256 * 1024;
+
+/// A stretch of what a member missed.
+#[derive(Debug)]
+pub struct Missed {
+    /// In the order of the log. For a guardian only their conversations' entries.
+    pub entries: Vec<Entry>,
+    /// All that the member may see up to this seq is in `entries`.
+    pub until: i64,
+}
+
+/// The head of a room's log: its last seq and event.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn head(db: &Db, room: RoomId) -> Result<Option<(i64, Option<EventId>)>, sqlx::Error> {
+    let row = fetch_optional!(
+        db.reads(),
+        (i64, Option<Uuid>),
+        "SELECT last_seq, last_event_id FROM room WHERE id = $1",
+        room.0
+    )?;
+    Ok(row.map(|(seq, id)| (seq, id.map(EventId))))
+}
+
+/// Where events stand in their rooms' logs; those that the logs do not hold are missing from the answer.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn seqs(db: &Db, events: &[(RoomId, EventId)]) -> Result<HashMap<(RoomId, EventId), i64>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<(Uuid, Uuid, i64)> = match db.reads() {
+        Engine::Postgres(pool) => {
+            let (rooms, ids): (Vec<Uuid>, Vec<Uuid>) = events.iter().map(|(room, id)| (room.0, id.0)).unzip();
+            sqlx::query_as(
+                "SELECT room_id, id, seq FROM event WHERE (room_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
+            )
+            .bind(rooms)
+            .bind(ids)
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite(pool) => {
+            let ids: Vec<Value> = events
+                .iter()
+                .map(|(room, id)| json!([room.0.simple().to_string(), id.0.simple().to_string()]))
+                .collect();
+            sqlx::query_as(
+                "SELECT room_id, id, seq FROM event
+                 WHERE (room_id, id) IN (SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each($1))",
+            )
+            .bind(Value::Array(ids))
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    Ok(rows.into_iter().map(|(room, id, seq)| ((RoomId(room), EventId(id)), seq)).collect())
+}
+
+/// The room's entries after a seq, whoever may see them: for staff, and to fill a hole.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn after(db: &Db, room: RoomId, seq: i64, limit: i64) -> Result<Vec<Entry>, sqlx::Error> {
+    let rows = fetch_all!(
+        db.reads(),
+        EntryRow,
+        entry_select!("WHERE e.room_id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3"),
+        room.0,
+        seq,
+        limit
+    )?;
+    rows.into_iter().map(EntryRow::into_entry).collect()
+}
+
+/// A stretch of what a member missed after `seq`, not beyond `until`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn missed(db: &Db, room: RoomId, view: &View, seq: i64, until: i64) -> Result<Missed, sqlx::Error> {
+    let View::Guardian { person, .. } = view else {
+        let mut entries = after(db, room, seq, PAGE).await?;
+        entries.retain(|entry| entry.seq <= until);
+        let until = entries.last().map_or(until, |last| if entries.len() < PAGE as usize { until } else { last.seq });
+        return Ok(Missed { entries, until });
+    };
+    let mut entries = Vec::new();
+    let mut complete = until;
+    for conversation in conversations_of(room, *person, view) {
+        let page = conversation_after(db, room, conversation, seq).await?;
+        if page.len() == PAGE as usize
+            && let Some(last) = page.last()
+        {
+            complete = complete.min(last.seq);
+        }
+        entries.extend(page);
+    }
+    entries.retain(|entry| entry.seq <= complete);
+    entries.sort_unstable_by_key(|entry| entry.seq);
+    Ok(Missed { entries, until: complete })
+}
+
+/// Whether more lies between `seq` and the end than is worth going through.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_too_far(db: &Db, room: RoomId, view: &View, seq: i64, head: i64) -> Result<bool, sqlx::Error> {
+    // Nobody missed more events than the room had.
+    if head - seq <= TOO_FAR {
+        return Ok(false);
+    }
+    let View::Guardian { person, .. } = view else { return Ok(true) };
+    let mut missed = 0;
+    for conversation in conversations_of(room, *person, view) {
+        let last = fetch_optional!(
+            db.reads(),
+            (i64,),
+            "SELECT last_n FROM conversation WHERE id = $1 AND room_id = $2",
+            conversation.0,
+            room.0
+        )?;
+        if let Some((last_n,)) = last {
+            missed += last_n - number_at(db, room, conversation, seq).await?;
+        }
+    }
+    Ok(missed > TOO_FAR)
+}
+
+/// The conversations of a room that a guardian is in now.
+fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
+    std::iter::once(Address::Announcements)
+        .chain(view.students().map(|student| Address::Private(About { guardian, student })))
+        .map(|address| address.conversation(room))
+        .collect()
+}
+
+/// The conversation's `n` at a seq. Walks back from the end, by the conversation's index, over what was missed only.
+async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64) -> Result<i64, sqlx::Error> {
+    let row = fetch_optional!(
+        db.reads(),
+        (i64,),
+        "SELECT n FROM event WHERE room_id = $1 AND conversation_id = $2 AND seq <= $3 ORDER BY n DESC LIMIT 1",
+        room.0,
+        conversation.0,
+        seq
+    )?;
+    Ok(row.map_or(0, |(n,)| n))
+}
+
+async fn conversation_after(
+    db: &Db,
+    room: RoomId,
+    conversation: ConversationId,
+    seq: i64,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let number = number_at(db, room, conversation, seq).await?;
+    let rows = fetch_all!(
+        db.reads(),
+        EntryRow,
+        entry_select!("WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n > $3 ORDER BY e.n LIMIT $4"),
+        room.0,
+        conversation.0,
+        number,
+        PAGE
+    )?;
+    rows.into_iter().map(EntryRow::into_entry).collect()
+}
+
+/// A page of a conversation's messages as they stand now, newest first, that the member may see.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn history(
+    db: &Db,
+    room: RoomId,
+    view: &View,
+    conversation: ConversationId,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<HistoryPage, sqlx::Error> {
+    let before = before.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
+    // One more than asked for tells whether there are older ones.
+    let rows = fetch_all!(
+        db.reads(),
+        MessageRow,
+        message_select!(
+            "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
+        ),
+        room.0,
+        conversation.0,
+        before,
+        i64::from(limit) + 1
+    )?;
+    let mut page = HistoryPage { messages: Vec::new(), more: false };
+    let mut bytes = 0;
+    for row in rows {
+        let subject = super::Subject { root_seq: row.seq, thread: row.address().into() };
+        match view.sight(subject) {
+            super::Sight::Full => {}
+            // What was said before their time ends the history.
+            super::Sight::Withheld | super::Sight::Nothing => continue,
+        }
+        bytes += row.body.as_ref().map_or(0, String::len);
+        if page.messages.len() == limit as usize || (bytes > HISTORY_BYTES && !page.messages.is_empty()) {
+            page.more = true;
+            break;
+        }
+        page.messages.push(row.into_message()?);
+    }
+    Ok(page)
+}
+
+/// One message as it stands now, if the member may see it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn message(
+    db: &Db,
+    room: RoomId,
+    view: &View,
+    id: EventId,
+) -> Result<Option<(Message, Address, i64)>, sqlx::Error> {
+    let row = fetch_optional!(
+        db.reads(),
+        MessageRow,
+        message_select!("WHERE e.room_id = $1 AND e.id = $2 AND e.kind = 'posted'"),
+        room.0,
+        id.0
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    let (seq, address) = (row.seq, row.address());
+    let subject = super::Subject { root_seq: seq, thread: address.into() };
+    if view.sight(subject) != super::Sight::Full {
+        return Ok(None);
+    }
+    Ok(Some((row.into_message()?, address, seq)))
+}
