@@ -1,0 +1,133 @@
+/**
+ * The page: which screen stands where.
+ *
+ * Owns: the way in, the columns on a desktop and the one on a phone. Refuses to know: what is in them.
+ */
+import { useEffect, useState } from 'preact/hooks';
+import { place, store } from './page';
+import { ConversationPane, NotYours } from './conversation/Conversation';
+import { dropDrafts } from './conversation/drafts';
+import { Settings } from './identity/Settings';
+import { CodePage, LinkPage } from './identity/SignIn';
+import { t } from './i18n';
+import type { Address, ConversationId } from './protocol';
+import { Classes } from './roster/Classes';
+import { Families } from './roster/Families';
+import { childrenOf, FamilyHome, TopBar } from './roster/FamilyHome';
+import type { Room } from './store/store';
+import { conversationId } from './store/uuid';
+import { Banner, Empty, Skeleton, Trouble } from './ui/states';
+
+const LINK = /^\/i\/([^/]+)\/?$/;
+
+/** Signing in shows what is new to this device; nothing of whoever was here before may be left. */
+async function enter(): Promise<void> {
+  await store.signedOut();
+  dropDrafts();
+  history.replaceState(null, '', '/');
+  dispatchEvent(new HashChangeEvent('hashchange'));
+  store.phase.value = 'opening';
+  await store.open();
+}
+
+export function App() {
+  const [secret, setSecret] = useState(LINK.exec(location.pathname)?.[1]);
+  const [said, setSaid] = useState<string>();
+  useEffect(() => {
+    if (!secret) void store.open();
+  }, []);
+  const entered = () => {
+    setSecret(undefined);
+    setSaid(undefined);
+    void enter();
+  };
+  const useCode = () => {
+    history.replaceState(null, '', '/');
+    setSecret(undefined);
+    store.phase.value = 'signed_out';
+  };
+  if (secret) return <LinkPage secret={decodeURIComponent(secret)} entered={entered} useCode={useCode} />;
+  if (store.phase.value === 'signed_out') return <CodePage entered={entered} said={said} />;
+  if (store.phase.value === 'opening') return <Opening />;
+  const leave = () => {
+    dropDrafts();
+    location.hash = '';
+    setSaid(t.signedOut);
+  };
+  return (
+    <div class="frame">
+      <Banner />
+      {place.value.page === 'settings' ? <Settings leave={leave} /> : <Columns />}
+    </div>
+  );
+}
+
+/** Nothing is on the device yet. */
+function Opening() {
+  if (store.trouble.value !== null) {
+    return (
+      <main class="door">
+        <Trouble title={t.cannotReach} retry={() => store.connection.hurry()}>{store.trouble.value || t.cannotReachHint}</Trouble>
+      </main>
+    );
+  }
+  return <main class="page"><div class="page-body"><Skeleton /></div></main>;
+}
+
+function Columns() {
+  const here = place.value;
+  const rooms = store.rooms.value;
+  const teaches = rooms.some((room) => room.role === 'staff');
+  const room = here.page === 'room' ? rooms.find(({ id }) => id === here.room) : undefined;
+  const conversation = here.page === 'room' ? here.conversation : null;
+  const deepest = here.page !== 'room' ? 'home' : conversation || room?.role === 'guardian' ? 'conversation' : 'families';
+  useEffect(() => {
+    document.title = room ? `${room.title} – ${t.homeroom}` : t.homeroom;
+  }, [room?.title]);
+  return (
+    <div class={`columns ${teaches ? 'three' : 'two'} at-${deepest}`}>
+      <nav class="column home" aria-label={t.home}>
+        <TopBar />
+        <div class="pane-scroll">
+          {teaches && <Classes />}
+          {(!teaches || childrenOf(rooms).length > 0) && <FamilyHome />}
+        </div>
+      </nav>
+      {teaches && (
+        <section class="column families-column" aria-label={t.families}>
+          {room?.role === 'staff' ? <Families room={room} /> : here.page === 'room' && !room ? <NotYours words={t.classNotFound} /> : null}
+        </section>
+      )}
+      <main class="column conversation-column">
+        {room && conversation ? <Opened room={room} id={conversation} />
+          : here.page === 'room' && !room && !teaches ? <NotYours words={t.classNotFound} />
+          : <div class="nothing-chosen"><Empty>{teaches ? t.selectFamily : t.selectConversation}</Empty></div>}
+      </main>
+    </div>
+  );
+}
+
+function Opened({ room, id }: { room: Room; id: ConversationId }) {
+  const address = addressOf(room, id);
+  // A family whose names have not been fetched yet may still come.
+  if (!address) return room.detailed ? <NotYours words={t.conversationNotFound} /> : <Skeleton />;
+  return <ConversationPane room={room} conversation={store.conversation(id, room.id, address)} />;
+}
+
+/** Whom the conversation is with: from what is held of it, else from the people of the room. */
+function addressOf(room: Room, id: ConversationId): Address | null {
+  const held = store.conversations.value.get(id);
+  if (held) return held.room === room.id ? held.address : null;
+  const announcements: Address = { kind: 'announcements' };
+  if (conversationId(room.id, announcements) === id) return announcements;
+  for (const { student, guardians } of room.families) {
+    const guardian = guardians.find(({ conversation }) => conversation === id);
+    if (guardian) return { kind: 'private', guardian: guardian.person, student: student.person };
+  }
+  const me = store.you.value?.person ?? '';
+  for (const student of room.students) {
+    const address: Address = { kind: 'private', guardian: me, student: student.person };
+    if (conversationId(room.id, address) === id) return address;
+  }
+  return null;
+}

@@ -1,0 +1,238 @@
+/**
+ * A conversation on the screen: who is in it, what was said, and where to write.
+ *
+ * Owns: the list with its separators, scrolling and paging. Refuses to know: sending, storing, and reach.
+ */
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { HOME, linkTo, store } from '../page';
+import { t } from '../i18n';
+import type { EventId, Message } from '../protocol';
+import { AnnounceComposer } from '../reach/AnnounceComposer';
+import { ReachLine } from '../reach/ReachLine';
+import { type Conversation, reached } from '../store/conversation';
+import { type Room, nameIn } from '../store/store';
+import { conversationId } from '../store/uuid';
+import { Icon } from '../ui/Icon';
+import { Empty, Skeleton, Trouble } from '../ui/states';
+import { Bubble, PendingBubble } from './Bubble';
+import { Composer } from './Composer';
+import { type Entry, entries } from './entries';
+import { ConversationHead } from './Head';
+import { useReading } from './reading';
+
+/** So near to its end a list counts as being there. */
+const NEAR_PX = 80;
+/** A screen full: with less than this held, the page before is fetched at once. */
+const SCREEN_FULL = 15;
+
+export function ConversationPane({ room, conversation }: { room: Room; conversation: Conversation }) {
+  const [editing, setEditing] = useState<Message | null>(null);
+  useEffect(() => setEditing(null), [conversation.id]);
+  const edited = editing && conversation.messages.find((message) => message.id === editing.id);
+  const takeBack = (message: EventId) => void store.act(conversation, { kind: 'retract', message });
+  return (
+    <>
+      <ConversationHead room={room} conversation={conversation} />
+      <Messages key={conversation.id} room={room} conversation={conversation} edit={setEditing} takeBack={takeBack} />
+      <Typing room={room} conversation={conversation} />
+      {edited?.envelope
+        ? <EditComposer conversation={conversation} message={edited} done={() => setEditing(null)} />
+        : <Writing room={room} conversation={conversation} />}
+    </>
+  );
+}
+
+interface ListProps {
+  room: Room;
+  conversation: Conversation;
+  edit: (message: Message) => void;
+  takeBack: (message: EventId) => void;
+}
+
+function Messages({ room, conversation, edit, takeBack }: ListProps) {
+  const { id, more, from } = conversation;
+  const [newAfter] = useState(conversation.read);
+  const [below, setBelow] = useState(0);
+  const list = useRef<HTMLDivElement>(null);
+  const atEnd = useRef(true);
+  const before = useRef({ height: 0, from, last: '' });
+  const shown = entries(conversation, store.outbox.pending.value, newAfter);
+  const newest = conversation.messages.at(-1);
+  const history = store.history.value.get(id);
+  const lastKey = shown.at(-1)?.key ?? '';
+
+  useEffect(() => {
+    if (more && conversation.messages.length < SCREEN_FULL && history === undefined) void store.older(id);
+  }, [id, more, from, history]);
+
+  // Scrolling follows what is new while its reader is at the end, and stays put when older messages come in above.
+  useLayoutEffect(() => {
+    const box = list.current;
+    if (!box) return;
+    const was = before.current;
+    if (from < was.from && !atEnd.current) box.scrollTop += box.scrollHeight - was.height;
+    else if (lastKey !== was.last) {
+      const mine = shown.at(-1)?.kind === 'pending';
+      if (atEnd.current || mine || was.last === '') box.scrollTop = box.scrollHeight;
+      else setBelow((count) => count + 1);
+    } else if (atEnd.current) box.scrollTop = box.scrollHeight;
+    before.current = { height: box.scrollHeight, from, last: lastKey };
+  });
+
+  // On opening, to the first new message, if there is one.
+  useLayoutEffect(() => {
+    const line = list.current?.querySelector('.new-line');
+    if (!line) return;
+    line.scrollIntoView({ block: 'start' });
+    onScroll();
+  }, [id]);
+
+  useReading(list, shown.length, id, (n) => store.read(id, newest && n >= newest.n ? conversation.n : n));
+
+  const onScroll = () => {
+    const box = list.current;
+    if (!box) return;
+    atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
+    if (atEnd.current) setBelow(0);
+    if (box.scrollTop < NEAR_PX && more && history === undefined && conversation.messages.length >= SCREEN_FULL) void store.older(id);
+  };
+  const toEnd = () => {
+    const box = list.current;
+    if (box) box.scrollTop = box.scrollHeight;
+  };
+
+  return (
+    <div class="messages-place">
+      <div class="messages" ref={list} onScroll={onScroll} tabIndex={0} role="region" aria-label={t.messages}>
+        <Older conversation={conversation} />
+        {shown.length === 0 && !more && <Nothing room={room} conversation={conversation} />}
+        {shown.length === 0 && more && history === 'loading' && <Skeleton />}
+        <ol>
+          {shown.map((entry) => (
+            <Row key={entry.key} entry={entry} room={room} conversation={conversation} edit={edit} takeBack={takeBack} />
+          ))}
+        </ol>
+      </div>
+      {below > 0 && (
+        <button type="button" class="button below" onClick={toEnd}><Icon name="down" /> {t.newBelow(below)}</button>
+      )}
+      <Announcer room={room} conversation={conversation} />
+    </div>
+  );
+}
+
+function Row({ entry, room, conversation, edit, takeBack }: ListProps & { entry: Entry }) {
+  if (entry.kind === 'day') return <li class="day"><span>{entry.name}</span></li>;
+  if (entry.kind === 'new') return <li class="new-line"><span>{t.newFromHere}</span></li>;
+  if (entry.kind === 'pending') return <li><PendingBubble pending={entry.pending} /></li>;
+  const { message, first, change } = entry;
+  const own = message.author === conversation.mine.person;
+  const forAll = conversation.address.kind === 'announcements';
+  return (
+    <li data-n={message.n}>
+      <Bubble message={message} own={own} change={change}
+        name={!own && first ? nameIn(room, message.author) ?? room.title : null}
+        state={own ? (forAll ? 'sent' : reached(conversation, message)) : null}
+        edit={() => edit(message)} takeBack={() => takeBack(message.id)} />
+      {forAll && room.role === 'staff' && message.envelope && <ReachLine room={room} message={message} own={own} />}
+    </li>
+  );
+}
+
+function Older({ conversation }: { conversation: Conversation }) {
+  const history = store.history.value.get(conversation.id);
+  if (!conversation.more) return null;
+  if (history === 'failed') {
+    return <Trouble title={t.olderFailed} retry={() => void store.older(conversation.id)} />;
+  }
+  if (conversation.messages.length < SCREEN_FULL) return null;
+  return (
+    <p class="older">
+      <button type="button" class="button quiet" disabled={history === 'loading'} onClick={() => void store.older(conversation.id)}>
+        {history === 'loading' ? t.olderLoading : t.older}
+      </button>
+    </p>
+  );
+}
+
+function Nothing({ room, conversation }: { room: Room; conversation: Conversation }) {
+  const { address } = conversation;
+  if (address.kind === 'announcements') return <Empty>{room.role === 'staff' ? t.noAnnouncementsYet : t.noMessagesYet}</Empty>;
+  const who = room.role === 'staff' ? nameIn(room, address.guardian) ?? t.somebody : t.theTeachers.toLocaleLowerCase();
+  return <Empty>{t.noMessages(who)}</Empty>;
+}
+
+/** Tells screen readers of what comes in while the conversation is open. */
+function Announcer({ room, conversation }: { room: Room; conversation: Conversation }) {
+  const newest = conversation.messages.at(-1);
+  const opened = useRef(newest?.n ?? 0);
+  const fresh = newest && newest.n > opened.current && newest.author !== conversation.mine.person && newest.envelope;
+  return (
+    <div class="visually-hidden" aria-live="polite">
+      {fresh ? t.newMessageFrom(nameIn(room, newest.author) ?? room.title, fresh.text) : ''}
+    </div>
+  );
+}
+
+function Typing({ room, conversation }: { room: Room; conversation: Conversation }) {
+  const typing = store.typing.value.get(conversation.id);
+  return (
+    <p class="typing" aria-live="off">
+      {typing ? t.isWriting(nameIn(room, typing.person) ?? t.somebody) : ''}
+    </p>
+  );
+}
+
+function EditComposer({ conversation, message, done }: { conversation: Conversation; message: Message; done: () => void }) {
+  const language = message.envelope?.language ?? 'en';
+  return (
+    <Composer key={message.id} draftKey={`edit ${message.id}`} initial={message.envelope?.text} label={t.edit} action={t.save}
+      above={<p class="composer-note">{t.editing}</p>} cancel={done}
+      submit={(text) => {
+        if (text !== message.envelope?.text) {
+          void store.act(conversation, { kind: 'edit', message: message.id, draft: { language, text, protected: [] } });
+        }
+        done();
+      }} />
+  );
+}
+
+function Writing({ room, conversation }: { room: Room; conversation: Conversation }) {
+  const { address } = conversation;
+  if (address.kind === 'announcements') {
+    return room.role === 'staff' ? <AnnounceComposer key={conversation.id} room={room} conversation={conversation} /> : <ToTeachers room={room} />;
+  }
+  const language = store.you.value?.language ?? 'en';
+  const who = room.role === 'staff' ? nameIn(room, address.guardian) ?? t.somebody : t.theTeachers.toLocaleLowerCase();
+  return (
+    <Composer key={conversation.id} draftKey={conversation.id} label={t.writeTo(who)} action={t.send}
+      writing={() => void store.connection.send({ type: 'typing', room: room.id, to: address }).catch(() => undefined)}
+      submit={(text) => void store.act(conversation, { kind: 'post', to: address, draft: { language, text, protected: [] }, urgent: false })} />
+  );
+}
+
+/** Announcements are not answered in front of all: the way to the teachers, about each child. */
+function ToTeachers({ room }: { room: Room }) {
+  if (room.kind !== 'class') return null;
+  return (
+    <div class="to-teachers">
+      {room.students.map((student) => {
+        const to = conversationId(room.id, { kind: 'private', guardian: store.you.value?.person ?? '', student: student.person });
+        return (
+          <a class="button wide" href={linkTo(room.id, to)} key={student.person}>
+            <Icon name="message" /> {t.writeTo(t.theTeachers.toLocaleLowerCase())} · {student.name.split(/\s+/)[0]}
+          </a>
+        );
+      })}
+    </div>
+  );
+}
+
+/** Where there is nothing (any more) at this address. */
+export function NotYours({ words }: { words: string }) {
+  return (
+    <Empty title={words}>
+      <a href={HOME}>{t.home}</a>
+    </Empty>
+  );
+}

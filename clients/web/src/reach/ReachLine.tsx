@@ -1,0 +1,70 @@
+/** Under an announcement, for staff: how many it has reached, filling live, and by name who is missing and what to do. */
+import { useEffect, useState } from 'preact/hooks';
+import { store } from '../page';
+import { t } from '../i18n';
+import type { Message, ReachedGuardian } from '../protocol';
+import type { Room } from '../store/store';
+import { fetchReach, grouped, reports } from './reach';
+
+export function ReachLine({ room, message, own }: { room: Room; message: Message; own: boolean }) {
+  const [open, setOpen] = useState(false);
+  const live = store.line.value === 'live';
+  // Marks that came while the line was lost are in nobody's frames: ask again when it is back.
+  useEffect(() => {
+    if (live) void fetchReach(room.id, message.id, message.n, true);
+  }, [room.id, message.id, live]);
+  const report = reports.value.get(message.id);
+  if (!report || report.state === 'loading') return <p class={`reach-wait ${own ? 'own' : ''}`}>{live ? t.reachLoading : ''}</p>;
+  if (report.state === 'failed') {
+    return (
+      <p class="reach-wait">
+        {t.reachFailed}{' '}
+        <button type="button" class="button quiet" onClick={() => void fetchReach(room.id, message.id, message.n)}>{t.tryAgain}</button>
+      </p>
+    );
+  }
+  const { not, delivered, read } = grouped(report.reach);
+  const all = report.reach.guardians.length;
+  if (all === 0) return <p class="reach-wait">{t.nobodyYet}</p>;
+  const share = (n: number) => (100 * n) / all;
+  return (
+    <div class={`reach ${own ? 'own' : 'their'}`}>
+      <button type="button" class="reach-line" aria-expanded={open} onClick={() => setOpen(!open)}>
+        <span class="reach-words">{t.reachLine(delivered.length + read.length, read.length, all)}</span>
+        <svg class="reach-bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
+          <rect class="bar-all" width="100" height="6" />
+          <rect class="bar-delivered" width={share(delivered.length + read.length)} height="6" />
+          <rect class="bar-read" width={share(read.length)} height="6" />
+        </svg>
+        <span class="link-word">{open ? t.hide : t.see}</span>
+      </button>
+      {open && (
+        <div class="reach-names">
+          {not.length === 0 && <p>{t.everybodyReached}</p>}
+          <Group title={t.notReachedYet(not.length)} lines={not} room={room} advise />
+          <Group title={t.reachedNotRead(delivered.length)} lines={delivered} room={room} />
+          <Group title={t.haveRead(read.length)} lines={read} room={room} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+function Group({ title, lines, room, advise = false }: { title: string; lines: ReachedGuardian[]; room: Room; advise?: boolean }) {
+  if (lines.length === 0) return null;
+  const reachable = (person: string) =>
+    room.families.some(({ guardians }) => guardians.some((guardian) => guardian.person === person && guardian.reachable));
+  return (
+    <section>
+      <h4>{title}</h4>
+      <ul>
+        {lines.map((line) => (
+          <li key={`${line.about.guardian} ${line.about.student}`}>
+            <strong>{t.guardianOf(line.guardian_name, line.student_name)}</strong>
+            {advise && ` ${reachable(line.about.guardian) ? t.notOnline : t.neverSignedIn}`}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

@@ -1,0 +1,71 @@
+/**
+ * Tells the server how far this device has stored, and its person has read, each conversation.
+ *
+ * Owns: that marks are told one at a time, slowly enough for the server's limit, newest only, until acknowledged.
+ * Refuses to know: what was read (the conversation on the screen says so) and what was stored (the storage does).
+ */
+import type { ConversationId, RoomId } from '../protocol';
+import { CommandRefused, type Answer, type Unsent } from '../connection/connection';
+
+/** Room is left for posts in the 20 commands a second that a session may send. */
+const BETWEEN_MS = 80;
+
+type Kind = 'delivered' | 'read';
+interface Mark {
+  kind: Kind;
+  room: RoomId;
+  conversation: ConversationId;
+  n: number;
+}
+
+export class Marks {
+  #due = new Map<string, Mark>();
+  #running = false;
+  #online = false;
+
+  constructor(
+    readonly send: (command: Unsent) => Promise<Answer>,
+    readonly told: (kind: Kind, conversation: ConversationId, n: number) => void,
+  ) {}
+
+  /** Notes a mark to be told. Only the furthest of each kind and conversation is. */
+  note(kind: Kind, room: RoomId, conversation: ConversationId, n: number): void {
+    const key = `${kind} ${conversation}`;
+    const due = this.#due.get(key);
+    if (due && due.n >= n) return;
+    this.#due.set(key, { kind, room, conversation, n });
+    void this.#run();
+  }
+
+  online(): void {
+    this.#online = true;
+    void this.#run();
+  }
+
+  offline(): void {
+    this.#online = false;
+  }
+
+  async #run(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    while (this.#online) {
+      // What was read matters more to the other side than what was stored.
+      const next = [...this.#due].find(([, mark]) => mark.kind === 'read') ?? [...this.#due][0];
+      if (!next) break;
+      const [key, mark] = next;
+      let pause = BETWEEN_MS;
+      try {
+        await this.send({ type: mark.kind, room: mark.room, conversation: mark.conversation, n: mark.n });
+        this.told(mark.kind, mark.conversation, mark.n);
+        if (this.#due.get(key) === mark) this.#due.delete(key);
+      } catch (error) {
+        if (!(error instanceof CommandRefused)) break;
+        if (error.fault.retryable) pause = error.fault.retry_after_ms ?? 1_000;
+        else this.#due.delete(key);
+      }
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+    this.#running = false;
+  }
+}
