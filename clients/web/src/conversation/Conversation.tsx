@@ -34,7 +34,7 @@ export function ConversationPane({ room, conversation }: { room: Room; conversat
     <>
       <ConversationHead room={room} conversation={conversation} />
       <Messages key={conversation.id} room={room} conversation={conversation} edit={setEditing} takeBack={takeBack} />
-      <Typing room={room} conversation={conversation} />
+      <Beneath room={room} conversation={conversation} />
       {edited?.envelope
         ? <EditComposer conversation={conversation} message={edited} done={() => setEditing(null)} />
         : <Writing room={room} conversation={conversation} />}
@@ -174,11 +174,16 @@ function Announcer({ room, conversation }: { room: Room; conversation: Conversat
   );
 }
 
-function Typing({ room, conversation }: { room: Room; conversation: Conversation }) {
+/** Who is writing; else who can read what is written here. */
+function Beneath({ room, conversation }: { room: Room; conversation: Conversation }) {
   const typing = store.typing.value.get(conversation.id);
+  const { address } = conversation;
+  if (typing) return <p class="beneath typing">{t.isWriting(nameIn(room, typing.person) ?? t.somebody)}</p>;
+  if (address.kind === 'announcements') return null;
+  const guardian = nameIn(room, address.guardian) ?? t.somebody;
   return (
-    <p class="typing" aria-live="off">
-      {typing ? t.isWriting(nameIn(room, typing.person) ?? t.somebody) : ''}
+    <p class="beneath">
+      <Icon name="lock" /> <span>{room.role === 'staff' ? t.between(guardian, room.title) : t.betweenYou(room.title)}</span>
     </p>
   );
 }

@@ -47,9 +47,7 @@ export function ConversationHead({ room, conversation }: { room: Room; conversat
             <span>{last ? t.lastContact(when(last.at)) : t.noContact}</span>
           </span>
         )}
-        <span class="soft who-reads">
-          <Icon name="lock" /> {staffSide ? t.between(guardian?.name ?? t.somebody, room.title) : t.betweenYou(room.title)}
-        </span>
+        {!staffSide && <span class="soft">{room.title}</span>}
       </span>
     </header>
   );

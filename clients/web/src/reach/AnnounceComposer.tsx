@@ -34,11 +34,12 @@ export function AnnounceComposer({ room, conversation }: { room: Room; conversat
             </p>
           )}
           {seeing && (
-            <ul class="missing">
-              {missing.map(({ guardian, student }) => (
-                <li key={guardian.conversation}><strong>{t.guardianOf(guardian.name, student.name)}</strong> {t.neverSignedIn}</li>
-              ))}
-            </ul>
+            <div class="missing">
+              <p>{t.neverSignedInAdvice}</p>
+              <ul>
+                {missing.map(({ guardian, student }) => <li key={guardian.conversation}>{t.guardianOf(guardian.name, student.name)}</li>)}
+              </ul>
+            </div>
           )}
         </div>
       }

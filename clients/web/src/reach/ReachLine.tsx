@@ -26,6 +26,10 @@ export function ReachLine({ room, message, own }: { room: Room; message: Message
   const { not, delivered, read } = grouped(report.reach);
   const all = report.reach.guardians.length;
   if (all === 0) return <p class="reach-wait">{t.nobodyYet}</p>;
+  const reachable = (line: ReachedGuardian) =>
+    room.families.some(({ guardians }) => guardians.some(({ person, reachable }) => person === line.about.guardian && reachable));
+  const strangers = not.filter((line) => !reachable(line));
+  const others = not.filter(reachable);
   const share = (n: number) => (100 * n) / all;
   return (
     <div class={`reach ${own ? 'own' : 'their'}`}>
@@ -41,28 +45,25 @@ export function ReachLine({ room, message, own }: { room: Room; message: Message
       {open && (
         <div class="reach-names">
           {not.length === 0 && <p>{t.everybodyReached}</p>}
-          <Group title={t.notReachedYet(not.length)} lines={not} room={room} advise />
-          <Group title={t.reachedNotRead(delivered.length)} lines={delivered} room={room} />
-          <Group title={t.haveRead(read.length)} lines={read} room={room} />
+          <Group title={t.neverSignedIn(strangers.length)} advice={t.neverSignedInAdvice} lines={strangers} />
+          <Group title={t.notReachedYet(others.length)} advice={t.notReachedAdvice} lines={others} />
+          <Group title={t.reachedNotRead(delivered.length)} lines={delivered} />
+          <Group title={t.haveRead(read.length)} lines={read} />
         </div>
       )}
     </div>
   );
 }
 
-function Group({ title, lines, room, advise = false }: { title: string; lines: ReachedGuardian[]; room: Room; advise?: boolean }) {
+function Group({ title, advice, lines }: { title: string; advice?: string; lines: ReachedGuardian[] }) {
   if (lines.length === 0) return null;
-  const reachable = (person: string) =>
-    room.families.some(({ guardians }) => guardians.some((guardian) => guardian.person === person && guardian.reachable));
   return (
     <section>
       <h4>{title}</h4>
+      {advice && <p>{advice}</p>}
       <ul>
         {lines.map((line) => (
-          <li key={`${line.about.guardian} ${line.about.student}`}>
-            <strong>{t.guardianOf(line.guardian_name, line.student_name)}</strong>
-            {advise && ` ${reachable(line.about.guardian) ? t.notOnline : t.neverSignedIn}`}
-          </li>
+          <li key={`${line.about.guardian} ${line.about.student}`}>{t.guardianOf(line.guardian_name, line.student_name)}</li>
         ))}
       </ul>
     </section>

@@ -85,7 +85,7 @@ function GuardianRow({ room, line }: { room: Room; line: Line }) {
           </span>
           <span class="row-bottom">
             {!guardian.reachable && !line.last
-              ? <span class="tag not-reachable">{t.notReachable}</span>
+              ? <span class="preview">{t.notReachable}</span>
               : <Preview conversation={conversation} otherwise={t.nothingSaid} />}
             <Unread count={line.unread} />
           </span>
