@@ -1,1 +1,132 @@
-fn main() {}
+//! What Homeroom costs, and whether it keeps its word.
+//!
+//! Owns: the command line of the load tests. Refuses to know: the server's code; every run starts a server of its own
+//! from its binary, on this machine, on data made for it.
+
+mod cast;
+mod checker;
+mod fanout;
+mod kill;
+mod node;
+mod participant;
+mod people;
+mod process;
+mod school;
+mod store;
+mod wire;
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Load tests for Homeroom. Each starts a server of its own, on this machine only, and stops by itself.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+struct Arguments {
+    /// The server binary; by default the one that was built beside this one.
+    #[arg(long, global = true)]
+    server: Option<PathBuf>,
+    /// Bind the server to the first processor and this program to the second, as far as there are two.
+    #[arg(long, global = true)]
+    pin: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Announcements to rooms full of families: deliveries per second, CPU per delivery, latency, memory.
+    Fanout(fanout::Options),
+    /// kill -9 under load, then every acknowledgement and everything heard against the database.
+    Kill(kill::Options),
+}
+
+/// What all scenarios need.
+#[derive(Debug)]
+struct Surroundings {
+    server: PathBuf,
+    server_core: Option<usize>,
+}
+
+impl Surroundings {
+    /// A progress bar; where nobody watches it stays silent.
+    fn bar(&self, length: u64, what: &'static str) -> ProgressBar {
+        let bar = ProgressBar::new(length).with_message(what);
+        if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar
+    }
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the server")]
+    Node(#[from] node::NodeError),
+    #[error("signing in")]
+    SignIn(#[from] people::SignInError),
+    #[error("the database")]
+    Database(#[from] sqlx::Error),
+    #[error("the cast")]
+    Cast(#[from] cast::CastError),
+    #[error("a client could not be started")]
+    Client(#[from] homeroom_client::StartError),
+    #[error("an address")]
+    Address(#[from] homeroom_client::NotAnAddress),
+    #[error("input or output")]
+    Io(#[from] std::io::Error),
+    #[error("the histogram")]
+    Histogram(#[from] hdrhistogram::CreationError),
+    #[error("the server is gone")]
+    Gone,
+    #[error("a participant broke: {0}")]
+    Broken(String),
+    #[error("HOMEROOM BROKE ITS WORD: {0}")]
+    Breach(String),
+    #[error("the checker is blind: it did not notice {0:?}")]
+    Blind(checker::tamper::Tampering),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let server_core = arguments.pin.then(pin_self).flatten();
+    let surroundings = Surroundings { server: arguments.server.unwrap_or_else(node::beside_this_one), server_core };
+    // One thread: what it costs is then one figure, and it never competes with itself.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let outcome = runtime.block_on(async {
+        match &arguments.scenario {
+            Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
+            Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// Says what went wrong and why, one cause a line.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("{error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    ExitCode::FAILURE
+}
+
+/// Binds this process to the second processor and leaves the first to the server; nothing where that is not possible.
+fn pin_self() -> Option<usize> {
+    if std::thread::available_parallelism().map_or(1, std::num::NonZero::get) < 2 {
+        return None;
+    }
+    let own = std::process::id().to_string();
+    let bound = std::process::Command::new("taskset").args(["-pc", "1", &own]).output().ok()?;
+    bound.status.success().then_some(0)
+}

@@ -8,7 +8,7 @@
 //!
 //! - [`ServerAddress`]: where a server is.
 //! - `connection`: one WebSocket, from the upgrade to its end; a silent peer counts as gone.
-//! - [`reconnect`]: when to come back, and whether.
+//! - `reconnect`: when to come back, and whether ([`Backoff`]).
 //! - [`Progress`]: how far the reader has come in each room; a hole or a double in what the server sends is an
 //!   [`Anomaly`], never hidden.
 //! - `outbox`: what was said and not yet acknowledged, in order, optionally in a file.
@@ -57,7 +57,7 @@ mod marks;
 mod outbox;
 mod pace;
 mod progress;
-pub mod reconnect;
+mod reconnect;
 mod update;
 
 pub use address::{NotAnAddress, ServerAddress};
@@ -67,4 +67,5 @@ pub use http::{Http, HttpError};
 pub use journal::JournalError;
 pub use outbox::{Command, Unsent};
 pub use progress::{Progress, RoomProgress};
+pub use reconnect::Backoff;
 pub use update::{Anomaly, Loss, Page, Receipt, Stop, Update, Updates, Welcome};

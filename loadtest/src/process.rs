@@ -1,0 +1,72 @@
+//! What a process costs, as Linux counts it.
+//!
+//! Owns: reading `/proc`. Refuses to know: which process it is.
+
+use std::time::Duration;
+
+/// Linux counts processor time for user space in hundredths of a second (`USER_HZ`) on every architecture we run on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Processor time used so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// In the program itself.
+    pub user: Duration,
+    /// In the kernel, on its behalf.
+    pub system: Duration,
+}
+
+impl Cpu {
+    /// Of a process; nothing when it is gone or this is not Linux.
+    #[must_use]
+    pub fn of(process: u32) -> Option<Self> {
+        parse_stat(&std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+    }
+
+    /// Since an earlier reading.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
+/// Resident memory of a process, in bytes.
+#[must_use]
+pub fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// The command's name stands in brackets and may hold anything; fields 14 and 15 follow after it.
+fn parse_stat(stat: &str) -> Option<Cpu> {
+    let (_, after) = stat.rsplit_once(") ")?;
+    let mut fields = after.split(' ').skip(11).map(str::parse::<u32>);
+    let (user, system) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(Cpu { user: TICK * user, system: TICK * system })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_brackets_do_not_confuse() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 31 0 0 20 0 1 0 5 0 0";
+        let cpu = parse_stat(stat).unwrap();
+        assert_eq!((cpu.user.as_millis(), cpu.system.as_millis()), (2_500, 310));
+    }
+
+    #[test]
+    fn this_process_has_a_size() {
+        assert!(resident(std::process::id()).unwrap() > 100_000);
+        assert!(Cpu::of(std::process::id()).is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads what the database holds, for the checker.
+//!
+//! Owns: the SQL. Refuses to know: the server's code: it reads the tables as `migrations/sqlite` describes them.
+
+use crate::checker::history::{Kind, Stored, Truth};
+use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use std::collections::HashMap;
+use std::path::Path;
+use uuid::Uuid;
+
+/// The database of a server that does not run.
+#[derive(Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+#[derive(sqlx::FromRow)]
+struct EventRow {
+    room_id: Uuid,
+    seq: i64,
+    id: Uuid,
+    kind: String,
+    conversation_id: Option<Uuid>,
+    n: Option<i64>,
+    root_id: Option<Uuid>,
+    author_id: Option<Uuid>,
+    client_id: Option<Uuid>,
+    body: Option<String>,
+}
+
+impl Store {
+    /// Opens it. (Not read-only: after a kill -9 the write-ahead log has to be recovered.)
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::new().filename(file).create_if_missing(false);
+        Ok(Self { pool: SqlitePoolOptions::new().max_connections(1).connect_with(options).await? })
+    }
+
+    /// All events of all rooms.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn truth(&self) -> Result<Truth, sqlx::Error> {
+        let rows: Vec<EventRow> = sqlx::query_as(
+            "SELECT room_id, seq, id, kind, conversation_id, n, root_id, author_id, client_id, body
+             FROM event ORDER BY room_id, seq",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Truth { events: rows.into_iter().map(EventRow::into_stored).collect() })
+    }
+
+    /// The rooms of the classes, by the classes' source ids.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn class_rooms(&self) -> Result<HashMap<String, RoomId>, sqlx::Error> {
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("SELECT class.source_id, room.id FROM room JOIN class ON class.id = room.class_id")
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.into_iter().map(|(source, room)| (source, RoomId(room))).collect())
+    }
+
+    /// The rooms of the schools.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn school_rooms(&self) -> Result<Vec<RoomId>, sqlx::Error> {
+        let rows: Vec<(Uuid,)> =
+            sqlx::query_as("SELECT id FROM room WHERE class_id IS NULL").fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(room,)| RoomId(room)).collect())
+    }
+
+    /// Everybody, by source id.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn people(&self) -> Result<HashMap<String, PersonId>, sqlx::Error> {
+        let rows: Vec<(String, Uuid)> =
+            sqlx::query_as("SELECT source_id, id FROM person").fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(source, person)| (source, PersonId(person))).collect())
+    }
+
+    /// SQLite's own check of its file.
+    ///
+    /// # Errors
+    /// When it can't be run.
+    pub async fn integrity(&self) -> Result<String, sqlx::Error> {
+        let (verdict,): (String,) = sqlx::query_as("PRAGMA integrity_check").fetch_one(&self.pool).await?;
+        Ok(verdict)
+    }
+}
+
+impl EventRow {
+    fn into_stored(self) -> Stored {
+        let kind = match self.kind.as_str() {
+            "posted" => Kind::Posted,
+            "edited" => Kind::Edited,
+            "retracted" => Kind::Retracted,
+            _ => Kind::Other,
+        };
+        let text = match kind {
+            Kind::Posted | Kind::Edited => self.body.as_deref().and_then(text_of),
+            Kind::Retracted | Kind::Other => None,
+        };
+        Stored {
+            room: RoomId(self.room_id),
+            seq: self.seq,
+            id: EventId(self.id),
+            kind,
+            conversation: self.conversation_id.map(ConversationId),
+            // A number below zero can't be one; the checker then finds a number missing.
+            n: self.n.and_then(|n| u64::try_from(n).ok()),
+            root: self.root_id.map(EventId),
+            author: self.author_id.map(PersonId),
+            client_id: self.client_id.map(ClientId),
+            text,
+        }
+    }
+}
+
+/// The original text of an envelope.
+fn text_of(body: &str) -> Option<String> {
+    let envelope: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(envelope.get("text")?.as_str()?.to_owned())
+}
