@@ -19,5 +19,10 @@ document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'visible') store.connection.hurry();
 });
 
+// Missing without TLS, and in some private windows: then the page needs the network to open.
+if (import.meta.env.PROD) {
+  navigator.serviceWorker?.register('/sw.js').catch((error: unknown) => console.warn('the page is not kept', error));
+}
+
 const root = document.getElementById('app');
 if (root) render(<App />, root);

@@ -81,7 +81,7 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
     <form class={`composer${wide ? ' wide' : ''}`} onSubmit={(event) => { event.preventDefault(); send(); }}>
       {above}
       <div class="composer-line">
-        <textarea ref={field} class="field" rows={wide ? 3 : 1} value={text} aria-label={label}
+        <textarea ref={field} class="field" rows={wide ? 2 : 1} value={text} aria-label={label}
           placeholder={t.write(languageName(language))} lang={language} dir={text ? directionOf(language) : 'auto'}
           aria-invalid={left < 0} onInput={(event) => change(event.currentTarget.value)} onKeyDown={keys} />
         {!wide && (

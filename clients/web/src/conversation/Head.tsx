@@ -43,7 +43,7 @@ export function ConversationHead({ room, conversation }: { room: Room; conversat
         {staffSide && guardian && (
           <span class="soft facts">
             <span>{t.reads(languageName(guardian.language))}</span>
-            {guardian.reachable ? <span>{t.reachedByApp}</span> : <span class="needs-you">{t.notReachable}</span>}
+            {guardian.reachable ? <span>{t.reachedByApp}</span> : <span class="needs-you">{t.notInApp}</span>}
             <span>{last ? t.lastContact(when(last.at)) : t.noContact}</span>
           </span>
         )}

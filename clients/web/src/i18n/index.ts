@@ -10,6 +10,8 @@ import { en, type Words } from './en';
 export const t: Words = en;
 /** Their language, for `lang` and for dates. */
 export const locale = 'en';
+/** How this device writes dates in that language: 17 November, or November 17. */
+const region = globalThis.navigator?.languages?.find((tag) => tag.split('-')[0] === locale) ?? locale;
 
 /** Languages offered in the settings, by their tag; each is called by its own name. */
 export const OFFERED: readonly Language[] = [
@@ -39,7 +41,7 @@ function named(tag: Language, by: string): string {
 
 /** `14:10` or `2:10 PM`, as this device writes it. */
 export function clock(at: string | Date): string {
-  return new Date(at).toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit' });
+  return new Date(at).toLocaleTimeString(region, { hour: 'numeric', minute: '2-digit' });
 }
 
 function daysAgo(at: Date, now: Date): number {
@@ -53,9 +55,9 @@ export function dayName(at: string | Date, now = new Date()): string {
   const ago = daysAgo(date, now);
   if (ago === 0) return t.today;
   if (ago === 1) return t.yesterday;
-  if (ago > 1 && ago < 7) return date.toLocaleDateString(locale, { weekday: 'long' });
+  if (ago > 1 && ago < 7) return date.toLocaleDateString(region, { weekday: 'long' });
   const year = date.getFullYear() === now.getFullYear() ? {} : ({ year: 'numeric' } as const);
-  return date.toLocaleDateString(locale, { day: 'numeric', month: 'long', ...year });
+  return date.toLocaleDateString(region, { day: 'numeric', month: 'long', ...year });
 }
 
 /** A moment in a list, as short as it stays clear: 14:10, Yesterday, Tue, 12 Nov. */
@@ -64,8 +66,8 @@ export function when(at: string | Date, now = new Date()): string {
   const ago = daysAgo(date, now);
   if (ago === 0) return clock(date);
   if (ago === 1) return t.yesterday;
-  if (ago > 1 && ago < 7) return date.toLocaleDateString(locale, { weekday: 'short' });
-  return date.toLocaleDateString(locale, { day: 'numeric', month: 'short' });
+  if (ago > 1 && ago < 7) return date.toLocaleDateString(region, { weekday: 'short' });
+  return date.toLocaleDateString(region, { day: 'numeric', month: 'short' });
 }
 
 /** The greeting that fits the hour. */

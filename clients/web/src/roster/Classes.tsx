@@ -22,7 +22,7 @@ export function Classes() {
                   <span class="row-title">{room.title}</span>
                   <span class="row-bottom">
                     <span class="preview soft">
-                      {room.kind === 'school' ? t.announcements : room.detailed ? t.familiesCount(room.families.length) : room.school}
+                      {room.kind === 'school' ? t.announcements : room.detailed ? t.studentsCount(room.families.length) : room.school}
                     </span>
                     <Unread count={news} />
                   </span>

@@ -82,13 +82,11 @@ function GuardianRow({ room, line }: { room: Room; line: Line }) {
           <span class="row-top">
             <span class="row-title">{guardian.name} <span class="soft lang">{languageName(guardian.language)}</span></span>
             <When conversation={conversation} />
-          </span>
-          <span class="row-bottom">
-            {!guardian.reachable && !line.last
-              ? <span class="preview">{t.notReachable}</span>
-              : <Preview conversation={conversation} otherwise={t.nothingSaid} />}
             <Unread count={line.unread} />
           </span>
+          {!guardian.reachable && !line.last
+            ? <span class="preview">{t.notReachable}</span>
+            : <Preview conversation={conversation} otherwise={t.nothingSaid} />}
         </span>
       </a>
     </li>

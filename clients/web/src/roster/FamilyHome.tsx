@@ -98,7 +98,7 @@ function StaffRow({ room, student }: { room: Room; student: Person }) {
   const conversation = store.conversations.value.get(id);
   const staff = room.staff.length > 0 ? names(room.staff) : t.theTeachers;
   return (
-    <ConversationRow href={linkTo(room.id, id)} icon="message" title={staff} under={room.title}
+    <ConversationRow href={linkTo(room.id, id)} icon="message" title={staff}
       conversation={conversation} otherwise={t.nothingSaid} />
   );
 }
@@ -108,7 +108,7 @@ export function AnnouncementsRow({ room }: { room: Room }) {
   const id = conversationId(room.id, { kind: 'announcements' });
   const conversation = store.conversations.value.get(id);
   return (
-    <ConversationRow href={linkTo(room.id, id)} icon="announce" title={t.announcements} under={room.title}
+    <ConversationRow href={linkTo(room.id, id)} icon="announce" title={t.announcements}
       conversation={conversation} otherwise={room.kind === 'school' ? t.noSchoolAnnouncements : t.noAnnouncements} />
   );
 }
@@ -117,7 +117,6 @@ interface RowProps {
   href: string;
   icon: 'message' | 'announce';
   title: string;
-  under: string;
   conversation: ReturnType<typeof store.conversations.value.get>;
   otherwise: string;
 }
@@ -136,12 +135,10 @@ function ConversationRow({ href, icon, title, conversation, otherwise }: RowProp
           <span class="row-top">
             <span class="row-title">{title}</span>
             <When conversation={conversation} />
-          </span>
-          <span class="row-bottom">
-            {urgent && <span class="tag urgent-tag">{t.urgent}</span>}
-            <Preview conversation={conversation} otherwise={otherwise} />
             <Unread count={news} />
           </span>
+          {urgent && <span class="urgent-word"><Icon name="failed" /> {t.urgent}</span>}
+          <Preview conversation={conversation} otherwise={otherwise} />
         </span>
       </a>
     </li>

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { type Answer, CommandRefused, LineLost, type Unsent } from '../../src/connection/connection';
+import { Marks } from '../../src/store/marks';
+import { until } from './samples';
+
+function scene(answer: (command: Unsent) => Promise<Answer> = async () => ({ type: 'ack', ref: 1 })) {
+  const sent: { type: string; n: number }[] = [];
+  const told: string[] = [];
+  const marks = new Marks(
+    (command) => {
+      if (command.type === 'read' || command.type === 'delivered') sent.push({ type: command.type, n: command.n });
+      return answer(command);
+    },
+    (kind, conversation, n) => void told.push(`${kind} ${conversation} ${n}`),
+  );
+  return { marks, sent, told };
+}
+
+describe('marks', () => {
+  it('are told newest only, read before delivered', async () => {
+    const { marks, sent, told } = scene();
+    marks.note('delivered', 'r', 'c', 3);
+    marks.note('read', 'r', 'c', 1);
+    marks.note('read', 'r', 'c', 2);
+    marks.note('read', 'r', 'c', 1);
+    expect(sent).toEqual([]);
+    marks.online();
+    await until('both told', () => told.length === 2);
+    expect(sent).toEqual([{ type: 'read', n: 2 }, { type: 'delivered', n: 3 }]);
+  });
+
+  it('wait for a line, and are told again when it was lost before the answer', async () => {
+    let lose = true;
+    const { marks, sent, told } = scene(async () => {
+      if (lose) throw new LineLost();
+      return { type: 'ack', ref: 1 };
+    });
+    marks.online();
+    marks.note('read', 'r', 'c', 5);
+    await until('tried', () => sent.length === 1);
+    marks.offline();
+    lose = false;
+    marks.online();
+    await until('told', () => told.length === 1);
+    expect(told).toEqual(['read c 5']);
+  });
+
+  it('slow down when told to, and give up what is refused for good', async () => {
+    let answers = 0;
+    const { marks, sent } = scene(async (command) => {
+      answers += 1;
+      const refuse = (code: 'rate_limited' | 'forbidden', retryable: boolean) =>
+        new CommandRefused({ type: 'error', ref: 1, code, message: '', retryable, retry_after_ms: 1 });
+      if (answers === 1) throw refuse('rate_limited', true);
+      if ('conversation' in command && command.conversation === 'gone') throw refuse('forbidden', false);
+      return { type: 'ack', ref: 1 };
+    });
+    marks.note('read', 'r', 'gone', 1);
+    marks.note('read', 'r', 'c', 2);
+    marks.online();
+    await until('all tried', () => sent.length === 3);
+    expect(sent.map(({ n }) => n)).toEqual([1, 1, 2]);
+  });
+});

@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import { type Answer, CommandRefused, LineLost, type Unsent } from '../../src/connection/connection';
+import type { ErrorCode } from '../../src/protocol';
+import { type Deed, Outbox, type Pending } from '../../src/store/outbox';
+import { ROOM, until } from './samples';
+
+interface Sent {
+  command: Unsent;
+  ack(n: number): void;
+  refuse(code: ErrorCode, retryable: boolean): void;
+  lose(): void;
+}
+
+/** An outbox with a line whose every answer the test decides. */
+function scene(kept = new Map<string, Pending>()) {
+  const sent: Sent[] = [];
+  let ids = kept.size;
+  const outbox = new Outbox({
+    send: (command) =>
+      new Promise<Answer>((resolve, reject) => {
+        sent.push({
+          command,
+          ack: (n) => resolve({ type: 'ack', ref: 1, id: `event ${n}`, n }),
+          refuse: (code, retryable) =>
+            reject(new CommandRefused({ type: 'error', ref: 1, code, message: `because ${code}`, retryable, retry_after_ms: 1 })),
+          lose: () => reject(new LineLost()),
+        });
+      }),
+    keep: async (pending) => void kept.set(pending.clientId, pending),
+    drop: async (clientId) => void kept.delete(clientId),
+    newId: () => `client ${(ids += 1)}`,
+    now: () => new Date(0),
+  });
+  return { outbox, sent, kept };
+}
+
+const post = (text: string): Deed => ({
+  kind: 'post', to: { kind: 'announcements' }, draft: { language: 'en', text, protected: [] }, urgent: false,
+});
+const textsOf = (sent: Sent[]) => sent.map(({ command }) => ('draft' in command ? command.draft.text : command.type));
+const idsOf = (sent: Sent[]) => sent.map(({ command }) => ('client_id' in command ? command.client_id : ''));
+
+describe('the outbox', () => {
+  it('keeps what is written offline, and sends it in order once there is a line', async () => {
+    const { outbox, sent, kept } = scene();
+    for (const text of ['one', 'two', 'three']) await outbox.add(ROOM, 'a', post(text));
+    expect(sent).toHaveLength(0);
+    expect(kept.size).toBe(3);
+    outbox.online();
+    for (const n of [1, 2, 3]) {
+      await until(`${n} sent`, () => sent.length === n);
+      sent[n - 1]!.ack(n);
+    }
+    await until('nothing kept', () => kept.size === 0);
+    expect(textsOf(sent)).toEqual(['one', 'two', 'three']);
+  });
+
+  it('has one under way in a conversation, and does not let one conversation wait for another', async () => {
+    const { outbox, sent } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('a1'));
+    await outbox.add(ROOM, 'a', post('a2'));
+    await outbox.add(ROOM, 'b', post('b1'));
+    await until('two sent', () => sent.length === 2);
+    expect(textsOf(sent)).toEqual(['a1', 'b1']);
+  });
+
+  it('sends again what was under way when the line was lost, first and with the same client id', async () => {
+    const { outbox, sent } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    await outbox.add(ROOM, 'a', post('two'));
+    sent[0]!.lose();
+    await until('idle', () => outbox.pending.value.every((item) => item.state === 'waiting'));
+    outbox.offline();
+    outbox.online();
+    await until('sent again', () => sent.length === 2);
+    sent[1]!.ack(1);
+    await until('the next', () => sent.length === 3);
+    expect(textsOf(sent)).toEqual(['one', 'one', 'two']);
+    expect(idsOf(sent)[0]).toBe(idsOf(sent)[1]);
+  });
+
+  it('tries the refused one again before any later one, when the refusal is for now', async () => {
+    const { outbox, sent } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    await outbox.add(ROOM, 'a', post('two'));
+    sent[0]!.refuse('unavailable', true);
+    await until('tried again', () => sent.length === 2);
+    expect(textsOf(sent)).toEqual(['one', 'one']);
+    expect(idsOf(sent)[0]).toBe(idsOf(sent)[1]);
+  });
+
+  it('shows what was refused for good, goes on with the next, and can send it anew under another id', async () => {
+    const { outbox, sent, kept } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    await outbox.add(ROOM, 'a', post('two'));
+    sent[0]!.refuse('conflict', false);
+    await until('the next', () => sent.length === 2);
+    expect(outbox.pending.value[0]).toMatchObject({ state: 'failed', reason: 'because conflict' });
+    expect(kept.get('client 1')).toMatchObject({ state: 'failed' });
+    sent[1]!.ack(1);
+    await outbox.again('client 1');
+    await until('sent anew', () => sent.length === 3);
+    expect(idsOf(sent)[2]).not.toBe('client 1');
+    expect(textsOf(sent)[2]).toBe('one');
+  });
+
+  it('takes up after a reload what an earlier visit left, before what is written now', async () => {
+    const earlier = scene();
+    await earlier.outbox.add(ROOM, 'a', post('before'));
+    const { outbox, sent } = scene(earlier.kept);
+    outbox.restore([...earlier.kept.values()]);
+    await outbox.add(ROOM, 'a', post('after'));
+    outbox.online();
+    await until('the first', () => sent.length === 1);
+    sent[0]!.ack(1);
+    await until('the second', () => sent.length === 2);
+    expect(textsOf(sent)).toEqual(['before', 'after']);
+    expect(outbox.pending.value.map((item) => item.order)).toEqual([1, 2]);
+  });
+
+  it('shows what was acknowledged until its event has come', async () => {
+    const { outbox, sent } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    sent[0]!.ack(4);
+    await until('acknowledged', () => outbox.pending.value[0]?.state === 'sent');
+    outbox.seen('a', 3);
+    expect(outbox.pending.value).toHaveLength(1);
+    outbox.seen('a', 4);
+    expect(outbox.pending.value).toHaveLength(0);
+  });
+});

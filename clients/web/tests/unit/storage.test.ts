@@ -1,0 +1,78 @@
+import { IDBFactory } from 'fake-indexeddb';
+import { describe, expect, it, vi } from 'vitest';
+import { withEvent } from '../../src/store/conversation';
+import { type Changes, Storage } from '../../src/store/storage';
+import type { Pending } from '../../src/store/outbox';
+import { CONVERSATION, ROOM, empty, posted } from './samples';
+
+const changes = (more: Partial<Changes>): Changes => ({
+  rooms: [], conversations: [], positions: new Map(), forget: { rooms: [], conversations: [] }, ...more,
+});
+const upTo = (n: number, from = 1) =>
+  Array.from({ length: n - from + 1 }, (_, i) => posted(from + i)).reduce(withEvent, empty());
+
+describe('storage', () => {
+  it('gives back what was stored, with positions of rooms in which nothing happened yet', async () => {
+    const factory = new IDBFactory();
+    const storage = new Storage('t', factory);
+    const you = { person: 'p', name: 'Ana', language: 'es' };
+    await storage.save(changes({ you, conversations: [upTo(3)], positions: new Map([[ROOM, 'event 3'], ['quiet', null]]) }));
+    const kept = await new Storage('t', factory).load();
+    expect(kept.you).toEqual(you);
+    expect(kept.conversations).toEqual([upTo(3)]);
+    expect(kept.positions).toEqual(new Map([[ROOM, 'event 3'], ['quiet', null]]));
+  });
+
+  it('joins what two pages stored, whichever came last', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    await storage.save(changes({ conversations: [upTo(5)] }));
+    await storage.save(changes({ conversations: [upTo(4)] }));
+    const [conversation] = (await storage.load()).conversations;
+    expect(conversation).toMatchObject({ n: 5, from: 1 });
+    expect(conversation!.messages).toHaveLength(5);
+  });
+
+  it('keeps the newer of two stretches that do not touch', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    await storage.save(changes({ conversations: [upTo(3)] }));
+    await storage.save(changes({ conversations: [upTo(12, 10)] }));
+    expect((await storage.load()).conversations[0]).toMatchObject({ n: 12, from: 10 });
+  });
+
+  it('keeps the newest messages of a long conversation, and knows that there are more', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    await storage.save(changes({ conversations: [upTo(260)] }));
+    const [conversation] = (await storage.load()).conversations;
+    expect(conversation).toMatchObject({ n: 260, from: 61, more: true });
+    expect(conversation!.messages).toHaveLength(200);
+  });
+
+  it('keeps what is to be sent in the order of writing, until it is dropped', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    const pending = (clientId: string, order: number): Pending => ({
+      clientId, order, at: '', room: ROOM, conversation: CONVERSATION, state: 'waiting', deed: { kind: 'retract', message: 'm' },
+    });
+    await storage.keepPending(pending('a', 2));
+    await storage.keepPending(pending('b', 1));
+    expect((await storage.load()).pending.map((item) => item.clientId)).toEqual(['b', 'a']);
+    await storage.dropPending('b');
+    expect((await storage.load()).pending).toHaveLength(1);
+  });
+
+  it('forgets a room with all in it, and everything when somebody signs out', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    await storage.save(changes({ conversations: [upTo(2)], positions: new Map([[ROOM, 'event 2']]) }));
+    await storage.save(changes({ forget: { rooms: [ROOM], conversations: [CONVERSATION] } }));
+    expect(await storage.load()).toMatchObject({ conversations: [], positions: new Map() });
+    await storage.save(changes({ conversations: [upTo(2)] }));
+    await storage.clear();
+    expect((await storage.load()).conversations).toEqual([]);
+  });
+
+  it('works from memory where there is none', async () => {
+    const none = new Storage('t', { open: () => { throw new Error('not allowed'); } } as unknown as IDBFactory);
+    await none.save(changes({ conversations: [upTo(1)] }));
+    expect((await none.load()).conversations).toEqual([]);
+    vi.restoreAllMocks();
+  });
+});
