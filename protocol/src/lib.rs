@@ -18,6 +18,8 @@ pub mod frame;
 pub mod ids;
 pub mod language;
 pub mod limits;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod time;
 
 pub use api::*;
@@ -28,6 +30,8 @@ pub use frame::{ByeReason, ClientFrame, ResetReason, RoomPosition, ServerFrame, 
 pub use ids::{ClassId, ClientId, ConversationId, DistrictId, EventId, PersonId, Ref, RoomId, SchoolId, SessionId};
 pub use language::{Direction, Language};
 pub use limits::Limits;
+#[cfg(feature = "schema")]
+pub use schema::schema;
 pub use time::Timestamp;
 
 /// The WebSocket subprotocol that a client must offer.

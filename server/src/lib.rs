@@ -4,5 +4,14 @@
 //! Dependencies point one way: features (`identity`, `roster`, `conversation`) never import `live`; `live` knows no SQL;
 //! `log` knows neither.
 
+pub mod app;
+pub mod bus;
+pub mod config;
+pub mod conversation;
 pub mod db;
+pub mod error;
+pub mod identity;
+pub mod live;
 pub mod log;
+pub mod metrics;
+pub mod web;

@@ -257,3 +257,36 @@ pub async fn message(
     }
     Ok(Some((row.into_message()?, address, seq)))
 }
+
+/// The last event up to a seq that the member may know of, for a reader who starts there. Another one's id would tell when
+/// somebody else wrote.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_visible(db: &Db, room: RoomId, view: &View, until: i64) -> Result<Option<EventId>, sqlx::Error> {
+    let View::Guardian { person, .. } = view else {
+        let row = fetch_optional!(
+            db.reads(),
+            (Uuid,),
+            "SELECT id FROM event WHERE room_id = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1",
+            room.0,
+            until
+        )?;
+        return Ok(row.map(|(id,)| EventId(id)));
+    };
+    // What was said before their time is none of theirs, not even as a position.
+    let after = view.present_after().unwrap_or(i64::MAX);
+    let mut last: Option<(i64, Uuid)> = None;
+    for conversation in conversations_of(room, *person, view) {
+        let row = fetch_optional!(
+            db.reads(),
+            (i64, Uuid),
+            "SELECT seq, id FROM event WHERE room_id = $1 AND conversation_id = $2 AND seq <= $3 ORDER BY n DESC LIMIT 1",
+            room.0,
+            conversation.0,
+            until
+        )?;
+        last = last.max(row.filter(|(seq, _)| *seq > after));
+    }
+    Ok(last.map(|(_, id)| EventId(id)))
+}

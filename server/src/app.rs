@@ -1,0 +1,245 @@
+//! A node, put together from its parts and started.
+//!
+//! Owns: the order in which parts start and stop, and the background tasks of a node.
+//! Refuses to know: what the parts do.
+
+use crate::bus::local::Exchange;
+use crate::bus::{Bus, News};
+use crate::config::Config;
+use crate::db::{Db, Engine, OpenError};
+use crate::live::socket::Upgrades;
+use crate::live::tail::Tails;
+use crate::live::{Counts, Node};
+use crate::log::bell::Bell;
+use crate::log::{Listeners, Log, Moved};
+use crate::metrics::{self, Batches};
+use crate::web::{self, Api};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{fn_factory, fn_service, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::web::Data;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// How often the bell is listened to.
+const BELL: Duration = Duration::from_millis(250);
+/// For how long what the bell told covers delivery (invariant 9).
+const COVERED: Duration = Duration::from_secs(2);
+/// Who did not hear the bell for so long looks at every room: old rows are swept away after ten minutes.
+const DEAF: Duration = Duration::from_secs(300);
+/// Connections that wait to be accepted: a herd that comes back after a restart.
+const BACKLOG: i32 = 4_096;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// An address can't be listened on.
+    #[error(
+        "can't listen on {address}: {source}; is another homeroom running there? Choose another address with --listen"
+    )]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A node that runs.
+pub struct Running {
+    /// Where it serves.
+    pub address: SocketAddr,
+    /// Where it serves metrics, if it does.
+    pub metrics_address: Option<SocketAddr>,
+    /// Its live part.
+    pub node: Arc<Node>,
+    server: ServerHandle,
+    drain: Duration,
+    tasks: JoinSet<()>,
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(config: &Config) -> Result<Running, StartError> {
+    start_on(config, &Exchange::default()).await
+}
+
+/// Starts a node that meets others of this process at `exchange`.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, StartError> {
+    let db = Db::open(&config.database).await?;
+    let needs_bell = matches!(db.writes(), Engine::Postgres(_));
+    let tails = Tails::new(db.clone(), needs_bell);
+    let bus: Arc<dyn Bus> = {
+        let tails = tails.clone();
+        Arc::new(exchange.join(Arc::new(move |news| tails.hear(news))))
+    };
+    let batches = Arc::new(Batches::default());
+    let log = Log::start(&db, listeners(&tails, &bus, &batches));
+    let node = Arc::new(Node {
+        log,
+        tails: tails.clone(),
+        bus,
+        public_origin: config.public_url.clone(),
+        draining: AtomicBool::new(false),
+        counts: Counts::default(),
+    });
+    let mut tasks = JoinSet::new();
+    if needs_bell {
+        tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
+    }
+    tasks.spawn(sweep(tails));
+
+    let api = Data::new(Api { node: node.clone(), sign_in_limits: Default::default(), counts: Default::default() });
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let mut server = Server::build().workers(config.workers).disable_signals().shutdown_timeout(5);
+    let metrics_address = match config.metrics_listen {
+        None => None,
+        Some(wanted) => {
+            let listener = listen(wanted)?;
+            let address = listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
+            let registry = Arc::new(metrics::registry(api.clone().into_inner(), batches));
+            server = server
+                .listen("metrics", listener, move || {
+                    let app = metrics::app(registry.clone());
+                    HttpService::build().finish(map_config(app, |_| AppConfig::default())).tcp()
+                })
+                .map_err(|source| StartError::Listen { address: wanted, source })?;
+            Some(address)
+        }
+    };
+    let for_workers = node.clone();
+    let server = server
+        .listen("homeroom", listener, move || {
+            let node = for_workers.clone();
+            HttpService::build()
+                .client_request_timeout(Duration::from_secs(10))
+                .client_disconnect_timeout(Duration::from_secs(2))
+                .upgrade(fn_factory(move || {
+                    let node = node.clone();
+                    async move {
+                        let upgrades = Upgrades::start(node);
+                        Ok::<_, ()>(fn_service(move |(request, framed)| {
+                            let upgrades = upgrades.clone();
+                            async move {
+                                upgrades.upgrade(request, framed).await;
+                                Ok::<(), std::convert::Infallible>(())
+                            }
+                        }))
+                    }
+                }))
+                .finish(map_config(web::app(api.clone()), |_| AppConfig::default()))
+                .tcp()
+        })
+        .map_err(|source| StartError::Listen { address: config.listen, source })?
+        .run();
+    let handle = server.handle();
+    tasks.spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the server stopped");
+        }
+    });
+    Ok(Running { address, metrics_address, node, server: handle, drain: config.drain, tasks })
+}
+
+impl Running {
+    /// Leaves: no new sessions, what was accepted is finished, clients are told when to come back, then all is closed.
+    pub async fn stop(mut self) {
+        self.node.drain(self.drain).await;
+        self.server.stop(true).await;
+        self.tasks.shutdown().await;
+        self.node.log.db().close().await;
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| StartError::Listen { address, source })
+}
+
+/// What this node's lanes commit goes to its own tails first, then to the others.
+fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, batches: &Arc<Batches>) -> Listeners {
+    let committed = {
+        let (tails, bus) = (tails.clone(), bus.clone());
+        move |entries: &[Arc<crate::log::Entry>]| {
+            tails.accept(entries);
+            for of_room in entries.chunk_by(|a, b| a.event.room == b.event.room) {
+                if let Some(first) = of_room.first() {
+                    bus.publish(News::Entries(first.event.room, of_room.into()));
+                }
+            }
+        }
+    };
+    let moved = {
+        let (tails, bus) = (tails.clone(), bus.clone());
+        move |moved: &[Moved]| {
+            let moved: Arc<[Moved]> = moved.into();
+            tails.moved(&moved);
+            bus.publish(News::Moved(moved));
+        }
+    };
+    let batches = batches.clone();
+    Listeners {
+        committed: Arc::new(committed),
+        moved: Arc::new(moved),
+        batch: Arc::new(move |size, took| batches.note(size, took)),
+    }
+}
+
+async fn listen_to_bell(mut bell: Bell, tails: Tails) {
+    let mut heard = Instant::now();
+    let mut swept = Instant::now();
+    let mut clock = tokio::time::interval(BELL);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        clock.tick().await;
+        let asked = Instant::now();
+        match bell.listen().await {
+            Ok(rung) => {
+                if heard.elapsed() > DEAF {
+                    for room in tails.held() {
+                        tails.ring(room, i64::MAX);
+                    }
+                }
+                for rung in rung {
+                    tails.ring(rung.room, rung.head);
+                }
+                heard = asked;
+                tails.cover(asked, COVERED);
+            }
+            Err(error) => tracing::warn!(%error, "the bell can't be heard; delivery pauses after 2 s"),
+        }
+        if swept.elapsed() > Duration::from_secs(60) {
+            swept = Instant::now();
+            if let Err(error) = bell.sweep().await {
+                tracing::warn!(%error, "old rows of the bell can't be swept away");
+            }
+        }
+    }
+}
+
+async fn sweep(tails: Tails) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        tails.sweep();
+    }
+}

@@ -1,0 +1,49 @@
+//! The bus: what carries news from the node that made it to the others that hold the room.
+//!
+//! Owns: the contract. Refuses to know: the log, and what the news mean.
+//!
+//! # The contract
+//! - **At most once.** News may vanish: a full queue, a lost connection, a restarted broker.
+//! - **Unordered.** News of one room may overtake each other.
+//! - **May repeat the past.** A broker that fails over may deliver what was delivered before.
+//! - **Never waits.** [`Bus::publish`] returns at once; a stuck broker costs latency on other nodes and nothing here.
+//!
+//! So nothing depends on it but speed: each entry carries its `seq`, every node knows the head of each room it holds,
+//! holes are filled from the log, and the bell tells of what never came.
+
+pub mod local;
+
+use crate::log::sight::Thread;
+use crate::log::{Entry, Moved};
+use homeroom_protocol::{ConversationId, PersonId, RoomId};
+use std::sync::Arc;
+
+/// What nodes tell each other.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Entries that were committed, of one room, in the order of its log.
+    Entries(RoomId, Arc<[Arc<Entry>]>),
+    /// Marks that moved.
+    Moved(Arc<[Moved]>),
+    /// Somebody is writing. The first to be dropped.
+    Typing(Typing),
+}
+
+/// Somebody is writing.
+#[derive(Debug, Clone, Copy)]
+pub struct Typing {
+    /// Where.
+    pub room: RoomId,
+    /// In which conversation.
+    pub conversation: ConversationId,
+    /// Who is in it.
+    pub thread: Thread,
+    /// Who writes.
+    pub person: PersonId,
+}
+
+/// Carries news to the other nodes; see the contract above.
+pub trait Bus: Send + Sync {
+    /// Tells the other nodes. Returns at once; what can't be sent is dropped and counted.
+    fn publish(&self, news: News);
+}

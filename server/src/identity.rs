@@ -1,0 +1,288 @@
+//! Who somebody is: invitations, signing in, and staying signed in.
+//!
+//! Owns: one-time links and codes, the tokens that follow them, and looking a token up. Secrets are stored as SHA-256.
+//! Refuses to know: rooms, and how a cookie travels (see `routes`).
+//!
+//! A link holds 256 bits. A code has eight letters of 28, about 38 bits: enough only because it is tried against one
+//! person's invitations, five times. So signing in by code takes the person's sign-in name too.
+
+pub mod limits;
+pub mod routes;
+pub mod secret;
+
+use crate::db::Db;
+use crate::{execute, fetch_all, fetch_optional};
+use chrono::{DateTime, Duration, Utc};
+use homeroom_protocol::{Language, PersonId, Timestamp};
+use secret::Secret;
+use uuid::Uuid;
+
+/// How long an invitation may be used.
+const INVITATION: Duration = Duration::days(14);
+/// Wrong codes before an invitation's code is worth nothing. Its link still works.
+const TRIES: i64 = 5;
+/// How long a sign-in lasts without being used.
+const LOGIN: Duration = Duration::days(30);
+/// A sign-in's use is noted at most so often.
+const NOTED: Duration = Duration::hours(1);
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// The sign-in: one device.
+    pub login: Uuid,
+    /// Who.
+    pub person: PersonId,
+    /// Given and family name.
+    pub name: String,
+    /// The language they read.
+    pub language: Language,
+}
+
+/// A one-time link and code, shown once.
+#[derive(Debug)]
+pub struct Invitation {
+    /// Whose.
+    pub person: PersonId,
+    /// Given and family name.
+    pub name: String,
+    /// The sign-in name that goes with the code.
+    pub username: String,
+    /// What the link ends with.
+    pub secret: Secret,
+    /// Eight letters.
+    pub code: Secret,
+    /// When both run out.
+    pub expires_at: Timestamp,
+}
+
+/// A fresh sign-in.
+#[derive(Debug)]
+pub struct Login {
+    /// Who.
+    pub who: LoggedIn,
+    /// The cookie's value or bearer token, shown once.
+    pub token: Secret,
+    /// When it runs out unless it is used.
+    pub expires_at: Timestamp,
+}
+
+#[derive(sqlx::FromRow)]
+struct LoginRow {
+    id: Uuid,
+    used_at: DateTime<Utc>,
+    person_id: Uuid,
+    given_name: String,
+    family_name: String,
+    language: String,
+}
+
+/// Who a token belongs to; `None` when it is unknown, has run out, or its person is no longer at the school.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn who(db: &Db, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> {
+    let now = Utc::now();
+    let row = fetch_optional!(
+        db.reads(),
+        LoginRow,
+        "SELECT l.id, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
+         FROM login l JOIN person p ON p.id = l.person_id
+         WHERE l.token_hash = $1 AND l.expires_at > $2 AND p.enabled",
+        secret::hash(token),
+        now
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    if now - row.used_at > NOTED {
+        execute!(
+            db.writes(),
+            "UPDATE login SET used_at = $2, expires_at = $3 WHERE id = $1",
+            row.id,
+            now,
+            now + LOGIN
+        )?;
+    }
+    Ok(Some(LoggedIn {
+        login: row.id,
+        person: PersonId(row.person_id),
+        name: full_name(&row.given_name, &row.family_name),
+        language: Language::parse(&row.language).unwrap_or_else(|_| Language::english()),
+    }))
+}
+
+/// Given and family name as one.
+#[must_use]
+pub fn full_name(given: &str, family: &str) -> String {
+    format!("{given} {family}").trim().to_owned()
+}
+
+/// The people whom somebody means by a `sourcedId` or sign-in name of the roster.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn find(db: &Db, words: &str) -> Result<Vec<PersonId>, sqlx::Error> {
+    let rows = fetch_all!(
+        db.reads(),
+        (Uuid,),
+        "SELECT id FROM person WHERE (source_id = $1 OR username = $1) AND enabled ORDER BY id",
+        words
+    )?;
+    Ok(rows.into_iter().map(|(id,)| PersonId(id)).collect())
+}
+
+/// Everybody who is staff, or a guardian, in some room now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_role(db: &Db, role: homeroom_protocol::Role) -> Result<Vec<PersonId>, sqlx::Error> {
+    let role = match role {
+        homeroom_protocol::Role::Staff => "staff",
+        homeroom_protocol::Role::Guardian => "guardian",
+    };
+    let rows = fetch_all!(
+        db.reads(),
+        (Uuid,),
+        "SELECT DISTINCT m.person_id FROM membership m JOIN person p ON p.id = m.person_id
+         WHERE m.role = $1 AND m.left_seq IS NULL AND p.enabled ORDER BY m.person_id",
+        role
+    )?;
+    Ok(rows.into_iter().map(|(id,)| PersonId(id)).collect())
+}
+
+/// Makes a one-time link and code for somebody; `None` when there is no such person.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn invite(db: &Db, person: PersonId) -> Result<Option<Invitation>, sqlx::Error> {
+    let row = fetch_optional!(
+        db.reads(),
+        (String, String, String),
+        "SELECT given_name, family_name, username FROM person WHERE id = $1 AND enabled",
+        person.0
+    )?;
+    let Some((given, family, username)) = row else { return Ok(None) };
+    let (link, code) = (Secret::link(), Secret::code());
+    let now = Utc::now();
+    let expires_at = now + INVITATION;
+    execute!(
+        db.writes(),
+        "INSERT INTO invitation (id, person_id, secret_hash, code_hash, tries_left, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        Uuid::now_v7(),
+        person.0,
+        link.hash(),
+        code.hash(),
+        TRIES,
+        now,
+        expires_at
+    )?;
+    Ok(Some(Invitation {
+        person,
+        name: full_name(&given, &family),
+        username,
+        secret: link,
+        code,
+        expires_at: expires_at.into(),
+    }))
+}
+
+/// Uses up a link; `None` when it is unknown, used, or has run out.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sign_in_with_link(db: &Db, link: &str) -> Result<Option<Login>, sqlx::Error> {
+    let now = Utc::now();
+    let used = fetch_optional!(
+        db.writes(),
+        (Uuid,),
+        "UPDATE invitation SET used_at = $2
+         WHERE secret_hash = $1 AND used_at IS NULL AND expires_at > $2
+           AND EXISTS (SELECT 1 FROM person p WHERE p.id = invitation.person_id AND p.enabled)
+         RETURNING person_id",
+        secret::hash(link),
+        now
+    )?;
+    match used {
+        Some((person,)) => log_in(db, PersonId(person)).await,
+        None => Ok(None),
+    }
+}
+
+/// Uses up a code of one of the person's invitations; `None` when it is wrong, used, has run out, or has no try left. A wrong
+/// code costs each of their open invitations a try.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sign_in_with_code(db: &Db, name: &str, code: &str) -> Result<Option<Login>, sqlx::Error> {
+    let now = Utc::now();
+    // One statement takes the try and compares, so that six guesses at once are not six tries.
+    let tried = fetch_all!(
+        db.writes(),
+        (Uuid, Uuid, Vec<u8>),
+        "UPDATE invitation SET tries_left = tries_left - 1
+         WHERE used_at IS NULL AND expires_at > $2 AND tries_left > 0
+           AND person_id IN (SELECT id FROM person WHERE username = $1 AND enabled)
+         RETURNING id, person_id, code_hash",
+        name.trim(),
+        now
+    )?;
+    let given = secret::hash(&secret::normalised_code(code));
+    let Some((invitation, person, _)) = tried.into_iter().find(|(_, _, code)| *code == given) else { return Ok(None) };
+    let used =
+        execute!(db.writes(), "UPDATE invitation SET used_at = $2 WHERE id = $1 AND used_at IS NULL", invitation, now)?;
+    if used == 0 { Ok(None) } else { log_in(db, PersonId(person)).await }
+}
+
+async fn log_in(db: &Db, person: PersonId) -> Result<Option<Login>, sqlx::Error> {
+    let token = Secret::link();
+    let now = Utc::now();
+    let expires_at = now + LOGIN;
+    execute!(
+        db.writes(),
+        "INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at) VALUES ($1, $2, $3, $4, $4, $5)",
+        Uuid::now_v7(),
+        token.hash(),
+        person.0,
+        now,
+        expires_at
+    )?;
+    execute!(db.writes(), "UPDATE person SET reached_at = $2 WHERE id = $1 AND reached_at IS NULL", person.0, now)?;
+    Ok(who(db, token.reveal()).await?.map(|who| Login { who, token, expires_at: expires_at.into() }))
+}
+
+/// Ends one sign-in. Gives its id, so that its live sessions can be ended.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sign_out(db: &Db, login: Uuid) -> Result<(), sqlx::Error> {
+    execute!(db.writes(), "DELETE FROM login WHERE id = $1", login).map(|_| ())
+}
+
+/// Ends all sign-ins of somebody and makes their open invitations worthless. Gives the ids of the sign-ins.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sign_out_everywhere(db: &Db, person: PersonId) -> Result<Vec<Uuid>, sqlx::Error> {
+    execute!(
+        db.writes(),
+        "UPDATE invitation SET used_at = $2 WHERE person_id = $1 AND used_at IS NULL",
+        person.0,
+        Utc::now()
+    )?;
+    let rows = fetch_all!(db.writes(), (Uuid,), "DELETE FROM login WHERE person_id = $1 RETURNING id", person.0)?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Changes the language that somebody reads. From then on it is theirs: the roster does not change it back.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn choose_language(db: &Db, person: PersonId, language: &Language) -> Result<(), sqlx::Error> {
+    execute!(
+        db.writes(),
+        "UPDATE person SET language = $2, language_chosen = TRUE WHERE id = $1",
+        person.0,
+        language.as_str()
+    )
+    .map(|_| ())
+}

@@ -1,0 +1,180 @@
+//! Signing in and out over HTTP, and the extractor that proves who asks.
+//!
+//! Owns: the cookie, the bearer header, and where a state-changing request may come from.
+//! Refuses to know: how secrets are stored.
+
+use super::{LoggedIn, Login};
+use crate::error::HttpFault;
+use crate::live::socket::COOKIE;
+use crate::web::Api;
+use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, get, patch, post, web};
+use homeroom_protocol::{ChangeMe, ErrorCode, Fault, Keep, SignInWithCode, SignInWithLink, SignedIn, You};
+use std::future::Future;
+use std::pin::Pin;
+
+/// Somebody who is signed in: asking for it in a signature is the check.
+pub struct Viewer(pub LoggedIn);
+
+impl FromRequest for Viewer {
+    type Error = HttpFault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, HttpFault>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let sign_in = || HttpFault::new(ErrorCode::Unauthenticated, "Sign in first.");
+            let api = request.app_data::<web::Data<Api>>().cloned().ok_or_else(sign_in)?;
+            let token = token(&request).ok_or_else(sign_in)?;
+            match super::who(api.db(), &token).await? {
+                Some(who) => Ok(Self(who)),
+                None => Err(HttpFault::new(
+                    ErrorCode::Unauthenticated,
+                    "This sign-in is unknown or has run out. Sign in again.",
+                )),
+            }
+        })
+    }
+}
+
+fn token(request: &HttpRequest) -> Option<String> {
+    let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match bearer.and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim().to_owned()),
+        _ => request.cookie(COOKIE).map(|cookie| cookie.value().to_owned()),
+    }
+}
+
+/// Uses up a one-time link.
+#[utoipa::path(tag = "identity", request_body = SignInWithLink,
+    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 429, body = Fault)))]
+#[post("/sign-in/link")]
+pub async fn sign_in_with_link(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    body: web::Json<SignInWithLink>,
+) -> Result<HttpResponse, HttpFault> {
+    api.from_own_page(&request)?;
+    take(&api, &request, None)?;
+    let login = super::sign_in_with_link(api.db(), &body.secret).await?;
+    answer(
+        &api,
+        login,
+        body.keep,
+        "This link was used, has run out, or is not complete. Ask your school for a new one.",
+    )
+}
+
+/// Uses up a one-time code.
+#[utoipa::path(tag = "identity", request_body = SignInWithCode,
+    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 429, body = Fault)))]
+#[post("/sign-in/code")]
+pub async fn sign_in_with_code(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    body: web::Json<SignInWithCode>,
+) -> Result<HttpResponse, HttpFault> {
+    api.from_own_page(&request)?;
+    take(&api, &request, Some(&body.name))?;
+    let login = super::sign_in_with_code(api.db(), &body.name, &body.code).await?;
+    answer(
+        &api,
+        login,
+        body.keep,
+        "Name and code do not fit. After five tries a code is worth nothing: ask your school for a new one.",
+    )
+}
+
+fn take(api: &Api, request: &HttpRequest, name: Option<&str>) -> Result<(), HttpFault> {
+    let address = request.peer_addr().map(|address| address.ip());
+    api.sign_in_limits.take(address, name).map_err(|wait| {
+        HttpFault(Fault::new(ErrorCode::RateLimited, "Too many tries. Wait a minute, then try again.").after(wait))
+    })
+}
+
+fn answer(api: &Api, login: Option<Login>, keep: Keep, refusal: &str) -> Result<HttpResponse, HttpFault> {
+    let Some(login) = login else {
+        api.counts.sign_ins_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        return Err(HttpFault::new(ErrorCode::Unauthenticated, refusal));
+    };
+    api.counts.sign_ins.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let you = you(&login.who);
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, "no-store"));
+    let token = match keep {
+        Keep::Token => Some(login.token.reveal().to_owned()),
+        Keep::Cookie => {
+            response.cookie(api.cookie(login.token.reveal().to_owned(), Duration::days(30)));
+            None
+        }
+    };
+    Ok(response.json(SignedIn { you, token, expires_at: login.expires_at }))
+}
+
+fn you(who: &LoggedIn) -> You {
+    You { person: who.person, name: who.name.clone(), language: who.language.clone() }
+}
+
+/// Signs this device out; its live sessions end.
+#[utoipa::path(tag = "identity", responses((status = 204), (status = 401, body = Fault), (status = 403, body = Fault)))]
+#[post("/sign-out")]
+pub async fn sign_out(api: web::Data<Api>, request: HttpRequest, viewer: Viewer) -> Result<HttpResponse, HttpFault> {
+    api.from_own_page(&request)?;
+    super::sign_out(api.db(), viewer.0.login).await?;
+    api.node.signed_out(viewer.0.login);
+    Ok(HttpResponse::NoContent().cookie(api.cookie(String::new(), Duration::ZERO)).finish())
+}
+
+/// Who is signed in.
+#[utoipa::path(tag = "identity", responses((status = 200, body = You), (status = 401, body = Fault)))]
+#[get("/me")]
+pub async fn me(viewer: Viewer) -> web::Json<You> {
+    web::Json(you(&viewer.0))
+}
+
+/// Changes what a person may change of themselves: the language they read.
+#[utoipa::path(tag = "identity", request_body = ChangeMe,
+    responses((status = 200, body = You), (status = 401, body = Fault), (status = 403, body = Fault)))]
+#[patch("/me")]
+pub async fn change_me(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    viewer: Viewer,
+    body: web::Json<ChangeMe>,
+) -> Result<web::Json<You>, HttpFault> {
+    api.from_own_page(&request)?;
+    super::choose_language(api.db(), viewer.0.person, &body.language).await?;
+    Ok(web::Json(You { language: body.into_inner().language, ..you(&viewer.0) }))
+}
+
+impl Api {
+    /// The sign-in cookie: not for scripts, not for other sites, and only over TLS where the public address has it.
+    fn cookie(&self, value: String, max_age: Duration) -> Cookie<'static> {
+        Cookie::build(COOKIE, value)
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(self.node.public_origin.as_deref().is_some_and(|origin| origin.starts_with("https://")))
+            .max_age(max_age)
+            .finish()
+    }
+
+    /// A request that changes something must come from a page of this server, if it comes from a browser at all.
+    ///
+    /// # Errors
+    /// `forbidden` when another site's page sent it.
+    pub fn from_own_page(&self, request: &HttpRequest) -> Result<(), HttpFault> {
+        let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
+        let host = text(header::HOST).unwrap_or_default();
+        let same = origin.split_once("://").is_some_and(|(_, of)| !host.is_empty() && of.eq_ignore_ascii_case(host));
+        let public = self.node.public_origin.as_deref().is_some_and(|public| public.eq_ignore_ascii_case(origin));
+        if same || public {
+            Ok(())
+        } else {
+            Err(HttpFault::new(ErrorCode::Forbidden, "Pages of other sites may not do this."))
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The live world: sockets, sessions, rooms and tails.
+//!
+//! Owns: what one node needs to serve sessions, and how a session ends.
+//! Refuses to know: SQL (it asks `log` and `identity`), HTTP beyond the upgrade, and the other nodes (it hears of them).
+//!
+//! `socket` takes over the upgraded connection and starts a `session`; `worker` is one thread's share of rooms and sessions;
+//! `room` walks a room's members; `tail` keeps each held room's head and newest entries for all workers of the node.
+
+mod catch_up;
+mod command;
+pub mod frame;
+mod hello;
+mod room;
+mod session;
+pub mod socket;
+pub mod tail;
+mod worker;
+
+use crate::bus::Bus;
+use crate::log::Log;
+use homeroom_protocol::{CloseCode, ServerFrame, codec};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+use tail::Tails;
+use uuid::Uuid;
+
+/// What the sessions of one node share.
+pub struct Node {
+    /// Where commands go.
+    pub log: Log,
+    /// The rooms that this node holds.
+    pub tails: Tails,
+    /// The way to the other nodes.
+    pub bus: Arc<dyn Bus>,
+    /// `https://school.example`, where browsers may come from besides the host that they ask.
+    pub public_origin: Option<String>,
+    /// No new sessions, no new commands.
+    pub draining: AtomicBool,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+/// What is counted, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Open WebSockets.
+    pub connections: AtomicI64,
+    /// Events handed to sockets.
+    pub delivered: AtomicU64,
+    /// Pages of the log read for catching up.
+    pub pages_read: AtomicU64,
+    /// Commands of clients.
+    pub commands: AtomicU64,
+    /// Times that a session fell behind because its socket took no more.
+    pub fell_behind: AtomicU64,
+    /// Sessions that broke the protocol.
+    pub protocol_errors: AtomicU64,
+}
+
+impl Node {
+    /// Ends the sessions of a sign-in that is no more.
+    pub fn signed_out(&self, login: Uuid) {
+        self.tails.tell_all(&worker::ToWorker::SignedOut(login));
+    }
+
+    /// Says good-bye to all sessions, to come back spread over `window`, and waits until they are gone or `window` is over.
+    pub async fn drain(&self, window: Duration) {
+        self.draining.store(true, Ordering::Release);
+        self.tails.tell_all(&worker::ToWorker::Drain(window));
+        let deadline = tokio::time::Instant::now() + window;
+        while self.counts.connections.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// With a close frame, once what waits was taken.
+    Close(CloseCode),
+    /// At once: the peer is gone, or what waits must not reach it.
+    Drop,
+}
+
+/// A server's frame as bytes for the socket.
+fn encode(frame: &ServerFrame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match codec::encode_server(frame) {
+        Ok(text) => frame::append_text(&mut bytes, text.as_bytes()),
+        // Frames have string keys and finite numbers only.
+        Err(error) => tracing::error!(%error, "a frame could not be encoded"),
+    }
+    bytes
+}

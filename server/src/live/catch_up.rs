@@ -1,0 +1,169 @@
+//! Catching up: from a seat's cursor to the room's head, page by page, in the order of the log.
+//!
+//! Owns: the one way of reading what was missed, whether a session just came, was slow, or its room's rights changed; and
+//! the step in which a seat becomes live. Refuses to know: how a position became a cursor (see `hello`).
+//!
+//! Never reads beyond what this worker has taken in: up to there the view is known to be the right one.
+
+use super::frame;
+use super::room::{Seat, SeatState};
+use super::session::Session;
+use super::{Ending, encode};
+use crate::log::{Entry, read};
+use homeroom_protocol::{CloseCode, ResetReason, ServerFrame};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Bytes offered at once while catching up.
+const PIECE: usize = 32 * 1024;
+
+impl Session {
+    /// Brings the seats that are behind up to date; at once where nothing was missed.
+    pub(super) fn catch_up(self: &Rc<Self>) {
+        let seats: Vec<Rc<Seat>> = self.seats.borrow().clone();
+        let may_deliver = self.worker.node.tails.may_deliver();
+        for seat in &seats {
+            if may_deliver && seat.state.get() == SeatState::Behind && seat.cursor.get() >= seat.room.head.get() {
+                go_live(seat);
+            }
+        }
+        let behind = seats.iter().any(|seat| seat.state.get() == SeatState::Behind);
+        if behind && !self.catching_up.replace(true) {
+            actix_rt::spawn(run(self.clone()));
+        }
+    }
+
+    /// What the member may see has changed: a fresh start at the head.
+    pub(super) fn restart(self: &Rc<Self>, seat: &Rc<Seat>) {
+        let (session, seat) = (self.clone(), seat.clone());
+        actix_rt::spawn(async move { session.reset(&seat, ResetReason::RightsChanged).await });
+    }
+
+    /// Tells the client to take a fresh snapshot, and goes on from the room's head.
+    pub(super) async fn reset(self: &Rc<Self>, seat: &Rc<Seat>, reason: ResetReason) {
+        match self.start_at_head(seat).await {
+            Ok(position) => {
+                self.write(&encode(&ServerFrame::Reset { room: seat.room.id, position, reason }));
+                self.begin_seat(seat);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a seat can't be reset");
+                self.end(Ending::Close(CloseCode::Unavailable));
+            }
+        }
+    }
+
+    /// Puts the cursor at the head; gives the last event before it that the member may know of.
+    pub(super) async fn start_at_head(&self, seat: &Seat) -> Result<Option<homeroom_protocol::EventId>, sqlx::Error> {
+        loop {
+            let (head, view) = (seat.room.head.get(), seat.view());
+            let position = read::last_visible(self.worker.node.log.db(), seat.room.id, &view, head).await?;
+            // Meanwhile the room may have gone on, or the view have changed: the answer must fit both.
+            if Rc::ptr_eq(&view, &seat.view.borrow()) {
+                seat.cursor.set(head);
+                return Ok(position);
+            }
+        }
+    }
+
+    /// The seat knows where it starts.
+    pub(super) fn begin_seat(self: &Rc<Self>, seat: &Seat) {
+        if seat.state.get() == SeatState::Starting {
+            seat.state.set(SeatState::Behind);
+        }
+        self.catch_up();
+    }
+}
+
+async fn run(session: Rc<Session>) {
+    let outcome = all_seats(&session).await;
+    session.catching_up.set(false);
+    match outcome {
+        // Something may have fallen behind while the last seat was read.
+        Ok(()) if !session.is_blocked() => session.catch_up(),
+        Ok(()) => {}
+        Err(error) => {
+            // Delivery pauses, the session stays; it is tried again shortly.
+            tracing::warn!(session = %session.id, %error, "what was missed can't be read");
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            session.catch_up();
+        }
+    }
+}
+
+async fn all_seats(session: &Rc<Session>) -> Result<(), sqlx::Error> {
+    loop {
+        let next = session.seats.borrow().iter().find(|seat| seat.state.get() == SeatState::Behind).cloned();
+        let Some(seat) = next else { return Ok(()) };
+        while seat.state.get() == SeatState::Behind {
+            session.worker.node.tails.until_deliverable().await;
+            if session.has_ended() || session.is_blocked() {
+                return Ok(());
+            }
+            step(session, &seat).await?;
+        }
+    }
+}
+
+/// Reads and offers one page, or goes live.
+async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error> {
+    let (head, view) = (seat.room.head.get(), seat.view());
+    if seat.cursor.get() >= head {
+        go_live(seat);
+        return Ok(());
+    }
+    let node = &session.worker.node;
+    let (entries, until) = match node.tails.after(seat.room.id, seat.cursor.get()) {
+        Some(entries) => (entries, head),
+        None => {
+            node.counts.pages_read.fetch_add(1, Ordering::Relaxed);
+            let missed = read::missed(node.log.db(), seat.room.id, &view, seat.cursor.get(), head).await?;
+            (missed.entries.into_iter().map(Arc::new).collect(), missed.until)
+        }
+    };
+    // A change of rights while the page was read: it was chosen by the old view, so it is read again.
+    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state.get() != SeatState::Behind || !node.tails.may_deliver() {
+        return Ok(());
+    }
+    offer(session, seat, &entries, until.min(head));
+    Ok(())
+}
+
+fn offer(session: &Rc<Session>, seat: &Seat, entries: &[Arc<Entry>], until: i64) {
+    let mut bytes = Vec::new();
+    let mut reached = seat.cursor.get();
+    let mut delivered = 0;
+    let mut frames = 0;
+    for entry in entries.iter().filter(|entry| entry.seq > seat.cursor.get() && entry.seq <= until) {
+        if let Some(payload) = entry.payload(seat.sight(entry.subject())) {
+            frame::append_text(&mut bytes, payload);
+            frames += 1;
+        }
+        reached = entry.seq;
+        if bytes.len() >= PIECE {
+            if !session.offer(&bytes) {
+                return;
+            }
+            seat.cursor.set(reached);
+            delivered += std::mem::take(&mut frames);
+            bytes.clear();
+            if session.is_blocked() {
+                session.worker.node.counts.delivered.fetch_add(delivered, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+    if bytes.is_empty() || session.offer(&bytes) {
+        seat.cursor.set(until.max(reached));
+        delivered += frames;
+    }
+    session.worker.node.counts.delivered.fetch_add(delivered, Ordering::Relaxed);
+}
+
+fn go_live(seat: &Seat) {
+    seat.state.set(SeatState::Live);
+    if seat.owes_caught_up.replace(false) {
+        seat.session.write(&encode(&ServerFrame::CaughtUp { room: seat.room.id }));
+    }
+}

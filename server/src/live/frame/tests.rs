@@ -1,0 +1,267 @@
+//! Every rule of RFC 6455 that a client can break, with the right close code; and any valid message in any pieces.
+
+use super::*;
+use proptest::prelude::*;
+
+/// What was decoded, owned.
+#[derive(Debug, Clone, PartialEq)]
+enum Said {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(Option<u16>),
+}
+
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = Vec::new();
+    append(&mut bytes, first & 0x0F, payload);
+    let header = bytes.len() - payload.len();
+    bytes[0] = first;
+    bytes[1] |= 0x80;
+    let mut masked = bytes[..header].to_vec();
+    masked.extend_from_slice(&mask);
+    masked.extend(payload.iter().enumerate().map(|(place, byte)| byte ^ mask[place % 4]));
+    masked
+}
+
+fn decode_in(pieces: impl IntoIterator<Item = Vec<u8>>, limit: u32) -> (Vec<Said>, Result<(), ProtocolError>, usize) {
+    let mut decoder = Decoder::new(limit);
+    let mut said = Vec::new();
+    let mut most = 0;
+    for mut piece in pieces {
+        let outcome = decoder.decode(&mut piece, |item| {
+            said.push(match item {
+                Item::Text(text) => Said::Text(text.to_owned()),
+                Item::Binary(bytes) => Said::Binary(bytes.to_vec()),
+                Item::Ping(payload) => Said::Ping(payload.to_vec()),
+                Item::Pong => Said::Pong,
+                Item::Close(reason) => Said::Close(reason.map(|reason| reason.code.into())),
+            });
+        });
+        most = most.max(decoder.kept());
+        if outcome.is_err() {
+            return (said, outcome, most);
+        }
+    }
+    (said, Ok(()), most)
+}
+
+fn decode(bytes: &[u8]) -> (Vec<Said>, Result<(), ProtocolError>) {
+    let whole = decode_in([bytes.to_vec()], 65_536);
+    let bytewise = decode_in(bytes.iter().map(|byte| vec![*byte]), 65_536);
+    assert_eq!((&whole.0, &whole.1), (&bytewise.0, &bytewise.1), "the pieces must not matter");
+    (whole.0, whole.1)
+}
+
+fn breach(bytes: &[u8]) -> ProtocolError {
+    decode(bytes).1.expect_err("this breaks the protocol")
+}
+
+#[test]
+fn an_idle_decoder_is_small_and_holds_nothing() {
+    assert!(size_of::<Decoder>() <= 16, "{}", size_of::<Decoder>());
+    let mut decoder = Decoder::new(65_536);
+    decoder.decode(&mut frame(0x81, b"hello"), |_| {}).unwrap();
+    assert_eq!(decoder.kept(), 0);
+}
+
+#[test]
+fn messages_of_each_kind() {
+    let mut bytes = frame(0x81, "grüße".as_bytes());
+    bytes.extend(frame(0x82, &[0, 255]));
+    bytes.extend(frame(0x89, b"?"));
+    bytes.extend(frame(0x8A, b"!"));
+    bytes.extend(frame(0x81, b""));
+    bytes.extend(frame(0x88, &[0x03, 0xE8]));
+    bytes.extend(frame(0x81, b"after the close nothing counts"));
+    let expected = vec![
+        Said::Text("grüße".into()),
+        Said::Binary(vec![0, 255]),
+        Said::Ping(b"?".to_vec()),
+        Said::Pong,
+        Said::Text(String::new()),
+        Said::Close(Some(1000)),
+    ];
+    assert_eq!(decode(&bytes), (expected, Ok(())));
+}
+
+#[test]
+fn fragments_with_control_frames_between_them() {
+    let mut bytes = frame(0x01, b"one ");
+    bytes.extend(frame(0x89, b"p"));
+    bytes.extend(frame(0x00, b""));
+    bytes.extend(frame(0x80, b"two"));
+    assert_eq!(decode(&bytes).0, vec![Said::Ping(b"p".to_vec()), Said::Text("one two".into())]);
+}
+
+#[test]
+fn a_character_split_between_fragments_is_whole_again() {
+    let text = "€".as_bytes();
+    let mut bytes = frame(0x01, &text[..1]);
+    bytes.extend(frame(0x80, &text[1..]));
+    assert_eq!(decode(&bytes).0, vec![Said::Text("€".into())]);
+}
+
+#[test]
+fn what_breaks_the_framing_is_closed_with_1002() {
+    let cases: Vec<(&str, Vec<u8>, ProtocolError)> = vec![
+        ("reserved bit 1", frame(0xC1, b""), ProtocolError::ReservedBit),
+        ("reserved bit 2", frame(0xA1, b""), ProtocolError::ReservedBit),
+        ("reserved bit 3", frame(0x91, b""), ProtocolError::ReservedBit),
+        ("opcode 3", frame(0x83, b""), ProtocolError::UnknownOpcode),
+        ("opcode 7", frame(0x87, b""), ProtocolError::UnknownOpcode),
+        ("opcode 11", frame(0x8B, b""), ProtocolError::UnknownOpcode),
+        ("opcode 15", frame(0x8F, b""), ProtocolError::UnknownOpcode),
+        ("unmasked", vec![0x81, 0x01, b'x'], ProtocolError::Unmasked),
+        ("fragmented ping", frame(0x09, b""), ProtocolError::BadControl),
+        ("fragmented close", frame(0x08, b""), ProtocolError::BadControl),
+        ("ping of 126 bytes", frame(0x89, &[0; 126]), ProtocolError::BadControl),
+        ("continuation of nothing", frame(0x80, b""), ProtocolError::BadFragment),
+        ("length 125 in 16 bits", vec![0x81, 0xFE, 0, 125, 0, 0, 0, 0], ProtocolError::BadLength),
+        (
+            "length 65535 in 64 bits",
+            vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0],
+            ProtocolError::BadLength,
+        ),
+        ("length 2^63", vec![0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], ProtocolError::BadLength),
+        ("close of one byte", frame(0x88, &[3]), ProtocolError::BadClose),
+    ];
+    for (name, bytes, error) in cases {
+        assert_eq!(breach(&bytes), error, "{name}");
+        assert_eq!(error.close_code().number(), 1002, "{name}");
+    }
+    let mut bytes = frame(0x01, b"one");
+    bytes.extend(frame(0x81, b"another inside it"));
+    assert_eq!(breach(&bytes), ProtocolError::BadFragment);
+}
+
+#[test]
+fn close_codes_that_may_not_be_sent_are_refused() {
+    let allowed = |code: u16| decode(&frame(0x88, &code.to_be_bytes())).1.is_ok();
+    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
+        assert!(!allowed(code), "{code}");
+    }
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999] {
+        assert!(allowed(code), "{code}");
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_closed_with_1007_as_soon_as_it_is_there() {
+    for bad in [&b"\xC3\x28"[..], b"\xED\xA0\x80", b"\xF8\x88\x80\x80\x80", b"\xC0\xAF", b"ok \xFF"] {
+        assert_eq!(breach(&frame(0x81, bad)), ProtocolError::BadText, "{bad:?}");
+    }
+    assert_eq!(breach(&frame(0x81, b"cut \xE2\x82")), ProtocolError::BadText, "cut short");
+    assert_eq!(breach(&frame(0x88, b"\x03\xE8\xFF")), ProtocolError::BadText, "in a close reason");
+    // The message goes on, but its beginning is already bad.
+    assert_eq!(breach(&frame(0x01, b"\xFF and more to come")), ProtocolError::BadText);
+    assert_eq!(ProtocolError::BadText.close_code().number(), 1007);
+}
+
+#[test]
+fn too_large_is_said_at_the_header_and_nothing_is_kept_for_it() {
+    for declared in [65_537_u64, 10 << 30, (1 << 63) - 1] {
+        let mut bytes = vec![0x81, 0xFF];
+        bytes.extend_from_slice(&declared.to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        let (_, outcome, kept) = decode_in([bytes], 65_536);
+        assert_eq!(outcome, Err(ProtocolError::TooLarge), "{declared}");
+        assert!(kept < 256, "{kept}");
+    }
+    assert_eq!(ProtocolError::TooLarge.close_code().number(), 1009);
+    // The sum of fragments counts.
+    let mut bytes = frame(0x02, &[0; 40_000]);
+    bytes.extend(frame(0x80, &[0; 40_000]));
+    assert_eq!(breach(&bytes), ProtocolError::TooLarge);
+    // A declared length costs nothing until bytes come.
+    let mut announced = vec![0x82, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0];
+    announced.push(7);
+    let (_, outcome, kept) = decode_in([announced], 65_536);
+    assert_eq!(outcome, Ok(()));
+    assert!(kept < 512, "{kept}");
+}
+
+#[test]
+fn a_million_empty_fragments_keep_memory_flat() {
+    let mut decoder = Decoder::new(65_536);
+    decoder.decode(&mut frame(0x02, b""), |_| {}).unwrap();
+    let many: Vec<u8> = frame(0x00, b"").repeat(1_000);
+    for _ in 0..1_000 {
+        decoder.decode(&mut many.clone(), |_| {}).unwrap();
+    }
+    assert!(decoder.kept() < 512, "{}", decoder.kept());
+    let mut said = 0;
+    decoder.decode(&mut frame(0x80, b""), |item| said += usize::from(item == Item::Binary(b""))).unwrap();
+    assert_eq!(said, 1);
+}
+
+#[test]
+fn a_close_reason_is_cut_at_a_character() {
+    let bytes = close(1008, &"é".repeat(100));
+    assert_eq!(bytes[1] as usize, bytes.len() - 2);
+    assert!(bytes.len() <= 2 + CONTROL);
+    assert!(str::from_utf8(&bytes[4..]).is_ok());
+}
+
+/// A message with the places where it is cut into fragments, and whether a ping comes between them.
+fn messages() -> impl Strategy<Value = Vec<(Said, Vec<usize>, bool)>> {
+    let said = prop_oneof![
+        ".{0,200}".prop_map(Said::Text),
+        prop::collection::vec(any::<u8>(), 0..400).prop_map(Said::Binary),
+        prop::collection::vec(any::<u8>(), 0..=125).prop_map(Said::Ping),
+    ];
+    prop::collection::vec((said, prop::collection::vec(0_usize..400, 0..4), any::<bool>()), 0..12)
+}
+
+proptest! {
+    #[test]
+    fn any_messages_in_any_pieces_are_what_was_sent(messages in messages(), cuts in prop::collection::vec(1_usize..300, 1..40)) {
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for (said, mut fragments, ping_between) in messages {
+            let (opcode, payload) = match &said {
+                Said::Text(text) => (TEXT, text.clone().into_bytes()),
+                Said::Binary(payload) => (BINARY, payload.clone()),
+                Said::Ping(payload) => {
+                    bytes.extend(frame(0x89, payload));
+                    expected.push(said.clone());
+                    continue;
+                }
+                _ => unreachable!(),
+            };
+            fragments.retain(|place| *place <= payload.len());
+            fragments.sort_unstable();
+            let mut from = 0;
+            let mut first = opcode;
+            for place in fragments {
+                bytes.extend(frame(first, &payload[from..place]));
+                if ping_between {
+                    bytes.extend(frame(0x89, b"between"));
+                    expected.push(Said::Ping(b"between".to_vec()));
+                }
+                (from, first) = (place, CONTINUATION);
+            }
+            bytes.extend(frame(0x80 | first, &payload[from..]));
+            expected.push(said);
+        }
+        let mut pieces = Vec::new();
+        let mut rest = &bytes[..];
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() { break; }
+            let (piece, others) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece.to_vec());
+            rest = others;
+        }
+        let (said, outcome, _) = decode_in(pieces, 65_536);
+        prop_assert_eq!(outcome, Ok(()));
+        prop_assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn any_bytes_are_survived_within_bounds(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20)) {
+        let (_, _, kept) = decode_in(pieces, 1_000);
+        prop_assert!(kept <= 4_096, "{}", kept);
+    }
+}

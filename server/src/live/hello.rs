@@ -1,0 +1,189 @@
+//! The first frame of a session: who it is, and where it starts in each room.
+//!
+//! Owns: turning a token into a person, their places into seats, and positions into cursors, or into a `reset`.
+//! Refuses to know: how tokens are stored, and how what was missed is read (see `catch_up`).
+
+use super::room::{Seat, SeatState};
+use super::session::Session;
+use super::worker::Worker;
+use super::{Ending, encode};
+use crate::identity;
+use crate::log::{Place, members, read};
+use homeroom_protocol::{
+    CloseCode, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// Positions that a client may name; nobody has more rooms.
+const POSITIONS: usize = 1_000;
+
+/// How a seat starts.
+enum Start {
+    /// Goes on from here.
+    At(i64),
+    /// From the end.
+    End,
+    /// Can't go on.
+    Reset(ResetReason),
+}
+
+/// Signs the session in, or ends it.
+pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, positions: BTreeMap<RoomId, Option<EventId>>) {
+    if session.who.borrow().is_some() {
+        session.refuse(None, Fault::new(ErrorCode::Invalid, "This session is signed in already."));
+        return;
+    }
+    if positions.len() > POSITIONS {
+        session.refuse(None, Fault::new(ErrorCode::Invalid, "Too many positions: name only rooms that you are in."));
+        session.end(Ending::Close(CloseCode::Policy));
+        return;
+    }
+    let Some(token) = token.or_else(|| session.cookie.borrow_mut().take()) else {
+        session.refuse(None, Fault::new(ErrorCode::Unauthenticated, "Sign in first: `hello` has no token."));
+        session.end(Ending::Close(CloseCode::Unauthenticated));
+        return;
+    };
+    session.cookie.borrow_mut().take();
+    let db = session.worker.node.log.db();
+    let outcome = async {
+        let Some(who) = identity::who(db, &token).await? else { return Ok(false) };
+        let places = members::of_person(db, who.person).await?;
+        let you = You { person: who.person, name: who.name.clone(), language: who.language.clone() };
+        let person = who.person;
+        *session.who.borrow_mut() = Some(who);
+        session.worker.add_person(person, session);
+        welcome(session, you, places, positions).await?;
+        Ok::<bool, sqlx::Error>(true)
+    }
+    .await;
+    match outcome {
+        Ok(true) => session.worker.look_after(session.id, super::session::ping_after(session.id)),
+        Ok(false) => {
+            let fault =
+                Fault::new(ErrorCode::Unauthenticated, "This sign-in is unknown or has run out. Sign in again.");
+            session.refuse(None, fault);
+            session.end(Ending::Close(CloseCode::Unauthenticated));
+        }
+        Err(error) => {
+            tracing::warn!(session = %session.id, %error, "a session can't be signed in");
+            session.end(Ending::Close(CloseCode::Unavailable));
+        }
+    }
+}
+
+async fn welcome(
+    session: &Rc<Session>,
+    you: You,
+    places: Vec<Place>,
+    positions: BTreeMap<RoomId, Option<EventId>>,
+) -> Result<(), sqlx::Error> {
+    let worker = session.worker.clone();
+    let mut seats = Vec::with_capacity(places.len());
+    for place in places {
+        let seat = worker.open_seat(session, place).await?;
+        session.seats.borrow_mut().push(seat.clone());
+        seats.push(seat);
+    }
+    let seqs = seqs(&worker, &seats, &positions).await?;
+    let mut rooms = Vec::with_capacity(seats.len());
+    let mut resets = Vec::new();
+    for seat in &seats {
+        let given = positions.get(&seat.room.id).copied();
+        let position = match start(&worker, seat, given, &seqs).await? {
+            Start::At(cursor) => {
+                seat.cursor.set(cursor);
+                given.flatten()
+            }
+            Start::End => session.start_at_head(seat).await?,
+            Start::Reset(reason) => {
+                let position = session.start_at_head(seat).await?;
+                resets.push(ServerFrame::Reset { room: seat.room.id, position, reason });
+                position
+            }
+        };
+        rooms.push(RoomPosition { room: seat.room.id, title: seat.title.clone(), role: seat.role(), position });
+    }
+    let welcome = ServerFrame::Welcome { session: session.id, you, rooms, limits: Limits::CURRENT };
+    let mut bytes = encode(&welcome);
+    for reset in resets {
+        bytes.extend(encode(&reset));
+    }
+    session.write(&bytes);
+    for seat in &seats {
+        if seat.state.get() == SeatState::Starting {
+            seat.state.set(SeatState::Behind);
+        }
+    }
+    session.catch_up();
+    Ok(())
+}
+
+/// Where the given positions stand: in memory mostly, the rest in one query.
+async fn seqs(
+    worker: &Worker,
+    seats: &[Rc<Seat>],
+    positions: &BTreeMap<RoomId, Option<EventId>>,
+) -> Result<HashMap<(RoomId, EventId), i64>, sqlx::Error> {
+    let mut known = HashMap::new();
+    let mut unknown = Vec::new();
+    for seat in seats {
+        let room = seat.room.id;
+        if let Some(event) = positions.get(&room).copied().flatten() {
+            match worker.node.tails.seq_of(room, event) {
+                Some(seq) => {
+                    known.insert((room, event), seq);
+                }
+                None => unknown.push((room, event)),
+            }
+        }
+    }
+    known.extend(read::seqs(worker.node.log.db(), &unknown).await?);
+    Ok(known)
+}
+
+async fn start(
+    worker: &Worker,
+    seat: &Seat,
+    given: Option<Option<EventId>>,
+    seqs: &HashMap<(RoomId, EventId), i64>,
+) -> Result<Start, sqlx::Error> {
+    let (room, view, head) = (seat.room.id, seat.view(), seat.room.head.get());
+    let began = view.present_after().unwrap_or(head);
+    let cursor = match given {
+        None => return Ok(Start::End),
+        Some(None) => began,
+        Some(Some(event)) => match seqs.get(&(room, event)) {
+            None => return Ok(Start::Reset(ResetReason::UnknownPosition)),
+            // Their stay began after it: what was said between the two is not theirs.
+            Some(seq) if *seq < began => return Ok(Start::Reset(ResetReason::RightsChanged)),
+            Some(seq) => *seq,
+        },
+    };
+    if read::is_too_far(worker.node.log.db(), room, &view, cursor, head).await? {
+        return Ok(Start::Reset(ResetReason::TooFarBehind));
+    }
+    Ok(Start::At(cursor))
+}
+
+impl Session {
+    /// Its person was added to a room while it was connected.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub(super) async fn join(self: &Rc<Self>, worker: &Rc<Worker>, place: Place) -> Result<(), sqlx::Error> {
+        let room = place.room;
+        let seat = worker.open_seat(self, place).await?;
+        // Two changes may have asked for the same seat.
+        if self.seat(room).is_some() || self.has_ended() {
+            worker.remove_seat(&seat);
+            return Ok(());
+        }
+        self.seats.borrow_mut().push(seat.clone());
+        let position = self.start_at_head(&seat).await?;
+        let room = RoomPosition { room, title: seat.title.clone(), role: seat.role(), position };
+        self.write(&encode(&ServerFrame::Joined { room }));
+        self.begin_seat(&seat);
+        Ok(())
+    }
+}

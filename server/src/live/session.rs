@@ -1,0 +1,485 @@
+//! A session: one WebSocket, from the upgrade to its end.
+//!
+//! Owns: reading and writing the socket, the output that waits while it is blocked, pings, the one exit path.
+//! Refuses to know: what commands mean (see `command`), how a session signs in (see `hello`), how it catches up.
+//!
+//! The output buffer exists only while the socket is blocked and is bounded in bytes. Events that do not fit put the seat
+//! *behind*; answers always fit, because no more commands are read while output waits.
+
+use super::frame::{self, Decoder, Item};
+use super::room::{Seat, SeatState};
+use super::worker::Worker;
+use super::{Ending, command, encode, hello};
+use crate::identity::LoggedIn;
+use crate::log::append::Turns;
+use homeroom_protocol::codec::{self, Undecodable};
+use homeroom_protocol::{
+    ByeReason, ClientFrame, CloseCode, ErrorCode, Fault, Limits, PersonId, Ref, RoomId, ServerFrame, SessionId,
+};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Events wait for a blocked socket up to this many bytes; beyond, their seat is behind.
+const OUTPUT: usize = 128 * 1024;
+/// No commands are read while this much output waits.
+const PAUSE_READING: usize = 32 * 1024;
+/// Commands under way at once.
+const IN_FLIGHT: usize = 64;
+/// Seconds from the upgrade to `hello`.
+const HELLO_SECONDS: usize = 10;
+/// A peer that takes nothing for so long is gone.
+const STUCK: Duration = Duration::from_secs(60);
+/// How long a closed connection is kept so that the peer can read why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One WebSocket.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) worker: Rc<Worker>,
+    stream: TcpStream,
+    output: RefCell<Output>,
+    pub(super) seats: RefCell<Vec<Rc<Seat>>>,
+    pub(super) who: RefCell<Option<LoggedIn>>,
+    /// The cookie's token, until `hello`.
+    pub(super) cookie: RefCell<Option<String>>,
+    turns: OnceCell<Arc<Turns>>,
+    allowance: Cell<Allowance>,
+    in_flight: RefCell<Vec<Ref>>,
+    /// A whole frame came since the last look.
+    heard: Cell<bool>,
+    unanswered: Cell<u8>,
+    ending: Cell<Option<Ending>>,
+    draining: Cell<bool>,
+    pub(super) catching_up: Cell<bool>,
+    /// Something changed that the reading task waits for.
+    wake: Notify,
+}
+
+/// What waits for a blocked socket.
+#[derive(Default)]
+struct Output {
+    waiting: Vec<u8>,
+    written: usize,
+    since: Option<Instant>,
+}
+
+/// Commands that may still be sent at once.
+#[derive(Clone, Copy)]
+struct Allowance {
+    commands: f32,
+    at: Instant,
+}
+
+/// What one chunk held.
+enum Inbound {
+    Command(Result<ClientFrame, Undecodable>),
+    Binary,
+    Ping(Vec<u8>),
+    Close(u16),
+}
+
+impl Session {
+    pub(super) fn new(worker: Rc<Worker>, stream: TcpStream, cookie: Option<String>) -> Rc<Self> {
+        let session = Rc::new(Self {
+            id: SessionId::new(),
+            worker: worker.clone(),
+            stream,
+            output: RefCell::default(),
+            seats: RefCell::default(),
+            who: RefCell::default(),
+            cookie: RefCell::new(cookie),
+            turns: OnceCell::new(),
+            allowance: Cell::new(Allowance { commands: Limits::CURRENT.command_burst as f32, at: Instant::now() }),
+            in_flight: RefCell::default(),
+            heard: Cell::new(false),
+            unanswered: Cell::new(0),
+            ending: Cell::new(None),
+            draining: Cell::new(false),
+            catching_up: Cell::new(false),
+            wake: Notify::new(),
+        });
+        worker.add_session(&session);
+        worker.look_after(session.id, HELLO_SECONDS);
+        session
+    }
+
+    /// Serves the socket until it ends. `early`: bytes that came with the upgrade request.
+    pub(super) async fn run(self: Rc<Self>, mut early: Vec<u8>) {
+        let mut decoder = Decoder::new(Limits::CURRENT.frame_bytes);
+        let mut inbound = Vec::new();
+        if !early.is_empty() {
+            self.decode(&mut decoder, &mut early, &mut inbound);
+            self.handle(&mut inbound).await;
+        }
+        drop(early);
+        while self.ending.get().is_none() {
+            if self.is_paused() {
+                self.wake.notified().await;
+                continue;
+            }
+            // Dropping either future loses nothing: readiness is asked for again, and what woke us is looked at above.
+            tokio::select! {
+                ready = self.stream.readable() => if ready.is_err() { self.end(Ending::Drop) },
+                () = self.wake.notified() => continue,
+            }
+            self.read(&mut decoder, &mut inbound);
+            self.handle(&mut inbound).await;
+        }
+        self.leave().await;
+    }
+
+    /// Reads once, and decodes what came.
+    fn read(&self, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) {
+        let mut buffer = self.worker.read_buffer.borrow_mut();
+        match self.stream.try_read(&mut buffer) {
+            Ok(0) => self.end(Ending::Drop),
+            Ok(read) => {
+                if let Some(chunk) = buffer.get_mut(..read) {
+                    self.decode(decoder, chunk, inbound);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.end(Ending::Drop),
+        }
+    }
+
+    fn decode(&self, decoder: &mut Decoder, chunk: &mut [u8], inbound: &mut Vec<Inbound>) {
+        let outcome = decoder.decode(chunk, |item| {
+            self.heard.set(true);
+            match item {
+                Item::Text(text) => inbound.push(Inbound::Command(codec::decode_client(text))),
+                Item::Binary(_) => inbound.push(Inbound::Binary),
+                Item::Ping(payload) => inbound.push(Inbound::Ping(payload.to_vec())),
+                Item::Pong => {}
+                Item::Close(reason) => {
+                    inbound
+                        .push(Inbound::Close(reason.map_or(CloseCode::Normal.number(), |reason| reason.code.into())));
+                }
+            }
+        });
+        if let Err(error) = outcome {
+            self.worker.node.counts.protocol_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(session = %self.id, %error, "the WebSocket protocol was broken");
+            self.end(Ending::Close(error.close_code()));
+        }
+    }
+
+    async fn handle(self: &Rc<Self>, inbound: &mut Vec<Inbound>) {
+        for said in inbound.drain(..) {
+            match said {
+                Inbound::Ping(payload) => self.write(&frame::pong(&payload)),
+                Inbound::Close(code) => {
+                    // The same code back, then the end. Nothing that came after it counts.
+                    self.write(&frame::close(code, ""));
+                    self.end(Ending::Drop);
+                    return;
+                }
+                _ if self.ending.get().is_some() => return,
+                Inbound::Binary => {
+                    self.refuse(None, Fault::new(ErrorCode::Malformed, "Send text frames, not binary ones."))
+                }
+                Inbound::Command(Ok(ClientFrame::Hello { token, positions })) => {
+                    hello::hello(self, token, positions).await
+                }
+                Inbound::Command(_) if self.who.borrow().is_none() => self.end(Ending::Close(CloseCode::Policy)),
+                Inbound::Command(Err(undecodable)) => {
+                    if self.is_allowed(undecodable.reference) {
+                        self.refuse(undecodable.reference, undecodable.fault);
+                    }
+                }
+                Inbound::Command(Ok(command)) => command::handle(self, command),
+            }
+        }
+    }
+
+    /// Takes one command from the allowance, or answers that there is none left.
+    pub(super) fn is_allowed(&self, reference: Option<Ref>) -> bool {
+        let limits = Limits::CURRENT;
+        let now = Instant::now();
+        let Allowance { commands, at } = self.allowance.get();
+        let regained = now.duration_since(at).as_secs_f32() * limits.commands_per_second as f32;
+        let commands = (commands + regained).min(limits.command_burst as f32);
+        let allowed = commands >= 1.0;
+        self.allowance.set(Allowance { commands: if allowed { commands - 1.0 } else { commands }, at: now });
+        if allowed {
+            self.worker.node.counts.commands.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let wait = (1_000.0 * (1.0 - commands) / limits.commands_per_second as f32).ceil();
+            let fault = Fault::new(ErrorCode::RateLimited, "Too many commands at once. Slow down.").after(wait as u32);
+            self.refuse(reference, fault);
+        }
+        allowed
+    }
+
+    /// Notes that a command is under way; refuses a second one with the same ref, or too many.
+    pub(super) fn begin(&self, reference: Ref) -> Result<(), Fault> {
+        let mut in_flight = self.in_flight.borrow_mut();
+        if in_flight.contains(&reference) {
+            return Err(Fault::new(ErrorCode::RefInUse, "A command with this ref is under way. Use another one."));
+        }
+        if in_flight.len() >= IN_FLIGHT {
+            return Err(
+                Fault::new(ErrorCode::RateLimited, "Too many commands under way. Wait for some answers.").after(100)
+            );
+        }
+        in_flight.push(reference);
+        Ok(())
+    }
+
+    /// The command has its answer.
+    pub(super) fn answer(&self, reference: Ref, frame: &ServerFrame) {
+        self.in_flight.borrow_mut().retain(|other| *other != reference);
+        self.write(&encode(frame));
+        self.wake.notify_one();
+    }
+
+    /// Refuses a command. The session goes on.
+    pub(super) fn refuse(&self, reference: Option<Ref>, fault: Fault) {
+        self.write(&encode(&ServerFrame::Error { reference, fault }));
+    }
+
+    /// The order that its posts have to keep.
+    pub(super) fn turns(&self) -> &Arc<Turns> {
+        self.turns.get_or_init(Arc::default)
+    }
+
+    pub(super) fn person(&self) -> Option<PersonId> {
+        self.who.borrow().as_ref().map(|who| who.person)
+    }
+
+    pub(super) fn login(&self) -> Option<Uuid> {
+        self.who.borrow().as_ref().map(|who| who.login)
+    }
+
+    pub(super) fn seat(&self, room: RoomId) -> Option<Rc<Seat>> {
+        self.seats.borrow().iter().find(|seat| seat.room.id == room).cloned()
+    }
+
+    /// Events for a live seat; `false` when the socket is blocked and they do not fit. Then nothing of them was taken.
+    pub(super) fn offer(self: &Rc<Self>, bytes: &[u8]) -> bool {
+        if self.ending.get().is_some() {
+            return false;
+        }
+        let waiting = self.waiting();
+        if waiting > 0 && waiting + bytes.len() > OUTPUT {
+            return false;
+        }
+        self.put(bytes);
+        true
+    }
+
+    /// What may be dropped; `false` when it was.
+    pub(super) fn offer_if_idle(self: &Rc<Self>, bytes: &[u8]) -> bool {
+        !self.is_blocked() && self.offer(bytes)
+    }
+
+    /// Answers and the like. They always fit: no more commands are read while output waits.
+    pub(super) fn write(&self, bytes: &[u8]) {
+        if let Some(session) = self.me() {
+            session.put(bytes);
+        }
+    }
+
+    /// This session as the worker holds it; nothing once it has ended.
+    fn me(&self) -> Option<Rc<Self>> {
+        self.worker.session(self.id)
+    }
+
+    fn put(self: &Rc<Self>, bytes: &[u8]) {
+        let mut output = self.output.borrow_mut();
+        if output.since.is_some() {
+            output.waiting.extend_from_slice(bytes);
+            return;
+        }
+        let written = match self.stream.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                drop(output);
+                self.end(Ending::Drop);
+                return;
+            }
+        };
+        if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            output.waiting = rest.to_vec();
+            output.written = 0;
+            output.since = Some(Instant::now());
+            actix_rt::spawn(self.clone().flush());
+        }
+    }
+
+    /// Writes what waits as the socket takes it; lives only while it is blocked.
+    async fn flush(self: Rc<Self>) {
+        loop {
+            // What waits may have been judged before a revocation that this node has not heard of.
+            self.worker.node.tails.until_deliverable().await;
+            if self.ending.get() == Some(Ending::Drop) {
+                return;
+            }
+            if self.stream.writable().await.is_err() {
+                self.end(Ending::Drop);
+                return;
+            }
+            let mut output = self.output.borrow_mut();
+            let written = output.written;
+            match self.stream.try_write(output.waiting.get(written..).unwrap_or_default()) {
+                Ok(more) => {
+                    output.written += more;
+                    output.since = Some(Instant::now());
+                    if output.written >= output.waiting.len() {
+                        *output = Output::default();
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    drop(output);
+                    self.end(Ending::Drop);
+                    return;
+                }
+            }
+        }
+        self.wake.notify_one();
+        self.catch_up();
+    }
+
+    /// Bytes that wait for the socket.
+    fn waiting(&self) -> usize {
+        let output = self.output.borrow();
+        output.waiting.len() - output.written
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.output.borrow().since.is_some()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ending.get().is_some()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.draining.get() || self.waiting() > PAUSE_READING || self.in_flight.borrow().len() >= IN_FLIGHT
+    }
+
+    /// A seat of it is behind.
+    pub(super) fn falls_behind(self: &Rc<Self>) {
+        self.worker.node.counts.fell_behind.fetch_add(1, Ordering::Relaxed);
+        // A blocked one reads on when its socket drains.
+        if !self.is_blocked() {
+            self.catch_up();
+        }
+    }
+
+    /// Its member left the room.
+    pub(super) fn leaves(self: &Rc<Self>, seat: &Rc<Seat>) {
+        self.seats.borrow_mut().retain(|other| !Rc::ptr_eq(other, seat));
+        self.write(&encode(&ServerFrame::Left { room: seat.room.id }));
+    }
+
+    /// Says when to come back. Nothing more is read.
+    pub(super) fn say_bye(&self, reason: ByeReason, reconnect_after_ms: u32) {
+        self.write(&encode(&ServerFrame::Bye { reason, reconnect_after_ms }));
+    }
+
+    /// Ends the session once what was accepted has its answer; the client is told to come back within the window.
+    pub(super) fn drain(self: &Rc<Self>, window: Duration) {
+        if self.draining.replace(true) {
+            return;
+        }
+        let spread = u32::try_from(window.as_millis()).unwrap_or(u32::MAX).max(1);
+        // The session's own id is random enough to spread them.
+        let [.., a, b, c, d] = *self.id.0.as_bytes();
+        let after = u32::from_be_bytes([a, b, c, d]) % spread;
+        let session = self.clone();
+        actix_rt::spawn(async move {
+            let deadline = Instant::now() + window / 2;
+            while !session.in_flight.borrow().is_empty() && Instant::now() < deadline && !session.has_ended() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            session.say_bye(ByeReason::Draining, after);
+            session.end(Ending::Close(CloseCode::Restart));
+        });
+    }
+
+    /// The one way out: everything else only says why.
+    pub(super) fn end(&self, ending: Ending) {
+        match (self.ending.get(), ending) {
+            (None, _) | (Some(Ending::Close(_)), Ending::Drop) => self.ending.set(Some(ending)),
+            _ => {}
+        }
+        self.wake.notify_one();
+    }
+
+    /// Looks whether the peer is still there; gives the seconds to the next look.
+    pub(super) fn look(self: &Rc<Self>) -> Option<usize> {
+        if self.has_ended() {
+            return None;
+        }
+        if self.who.borrow().is_none() {
+            self.end(Ending::Close(CloseCode::Policy));
+            return None;
+        }
+        if self.output.borrow().since.is_some_and(|since| since.elapsed() > STUCK) {
+            self.end(Ending::Drop);
+            return None;
+        }
+        if self.heard.replace(false) {
+            self.unanswered.set(0);
+        } else if self.unanswered.get() >= 2 {
+            self.end(Ending::Close(CloseCode::Silent));
+            return None;
+        } else {
+            self.unanswered.set(self.unanswered.get() + 1);
+        }
+        self.put(&frame::ping(b""));
+        Some(ping_after(self.id))
+    }
+
+    async fn leave(self: Rc<Self>) {
+        let seats = std::mem::take(&mut *self.seats.borrow_mut());
+        for seat in seats {
+            seat.state.set(SeatState::Gone);
+            self.worker.remove_seat(&seat);
+        }
+        if let Some(Ending::Close(code)) = self.ending.get() {
+            self.put(&frame::close(code.number(), ""));
+            let deadline = Instant::now() + LINGER;
+            while self.is_blocked() && Instant::now() < deadline && self.ending.get() != Some(Ending::Drop) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        self.ending.set(Some(Ending::Drop));
+        self.worker.remove_session(&self);
+        // Closing with unread bytes would reset the connection, and the peer might never read why it was closed.
+        if socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write).is_ok() {
+            let _rest = tokio::time::timeout(LINGER, self.read_to_end()).await;
+        }
+    }
+
+    async fn read_to_end(&self) {
+        let mut left = 1024 * 1024_usize;
+        while left > 0 && self.stream.readable().await.is_ok() {
+            let mut buffer = self.worker.read_buffer.borrow_mut();
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Seconds between two pings: 25–50, at random per session, so that sessions that came together do not stay together.
+pub(super) fn ping_after(session: SessionId) -> usize {
+    let [.., random] = *session.0.as_bytes();
+    25 + usize::from(random) % 26
+}

@@ -1,0 +1,414 @@
+//! The tails of the rooms that this node holds: one per room, shared by all workers.
+//!
+//! Owns: the head of each held room, its ring of newest entries as they stand now, putting entries in order, filling holes
+//! from the log, and handing each entry once to every worker with members of the room.
+//! Refuses to know: sockets, sessions, and who may see what.
+//!
+//! Entries come from this node's lanes, from the bus (unordered, doubled, or not at all), and from the log when the bell or
+//! a hole says so. Whatever the way, a tail takes the entry after its head and nothing else, so the workers see every
+//! entry once and in order.
+
+use super::worker::{ToWorker, WorkerHandle};
+use crate::bus::{News, Typing};
+use crate::db::Db;
+use crate::log::{Entry, Moved, read};
+use homeroom_protocol::{EventBody, EventId, PersonId, RoomId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OnceCell, watch};
+
+/// Entries kept in memory per held room. A reconnect after a few minutes finds what it missed here.
+const RING: usize = 128;
+/// Entries that came before their predecessor. More than this, and the log is read instead.
+const EARLY: usize = 256;
+/// How long a straggler is waited for before the log is read.
+const STRAGGLER: Duration = Duration::from_millis(20);
+/// How long a room is held after its last member left: most come back.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// The head of a room's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The last seq.
+    pub seq: i64,
+    /// The last event; `None` in a room where nothing ever happened.
+    pub event: Option<EventId>,
+}
+
+/// The rooms that this node holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Tails {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    db: Db,
+    rooms: Mutex<HashMap<RoomId, Tail>>,
+    workers: Mutex<Vec<WorkerHandle>>,
+    /// Until when delivery is covered by what the bell told; milliseconds since `begun`. `u64::MAX`: no bell is needed.
+    covered_until: AtomicU64,
+    covered: watch::Sender<()>,
+    begun: Instant,
+    /// Holes that were found, for `/metrics`.
+    holes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Tail {
+    head: Option<Head>,
+    loading: Arc<OnceCell<()>>,
+    ring: VecDeque<Arc<Entry>>,
+    early: BTreeMap<i64, Arc<Entry>>,
+    holders: Vec<usize>,
+    filling: bool,
+    /// Something came too early and could not be kept.
+    dropped: bool,
+    left_at: Option<Instant>,
+}
+
+impl Tails {
+    /// Holds nothing yet. `needs_bell`: another process may write to the same database.
+    #[must_use]
+    pub fn new(db: Db, needs_bell: bool) -> Self {
+        let shared = Shared {
+            db,
+            rooms: Mutex::default(),
+            workers: Mutex::default(),
+            covered_until: AtomicU64::new(if needs_bell { 0 } else { u64::MAX }),
+            covered: watch::channel(()).0,
+            begun: Instant::now(),
+            holes: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Adds a worker; gives its number.
+    pub(super) fn add_worker(&self, worker: WorkerHandle) -> usize {
+        let mut workers = self.workers();
+        workers.push(worker);
+        workers.len() - 1
+    }
+
+    /// Gives the worker every entry of the room after the head that is returned.
+    ///
+    /// # Errors
+    /// When the room is not held yet and the database does not answer.
+    pub(super) async fn hold(&self, room: RoomId, worker: usize) -> Result<Head, sqlx::Error> {
+        loop {
+            let loading = {
+                let mut rooms = self.rooms();
+                let tail = rooms.entry(room).or_default();
+                tail.left_at = None;
+                if let Some(head) = tail.head {
+                    if !tail.holders.contains(&worker) {
+                        tail.holders.push(worker);
+                    }
+                    return Ok(head);
+                }
+                tail.loading.clone()
+            };
+            // The tail is in the table before the log is read, so nothing is committed between the two unnoticed; and
+            // however many ask for the room at once, it is read once.
+            loading
+                .get_or_try_init(|| async {
+                    let (seq, event) = read::head(&self.shared.db, room).await?.unwrap_or((0, None));
+                    let hole = self.rooms().get_mut(&room).is_some_and(|tail| {
+                        tail.settle(Head { seq, event });
+                        tail.has_hole()
+                    });
+                    if hole {
+                        self.ring(room, i64::MAX);
+                    }
+                    Ok::<(), sqlx::Error>(())
+                })
+                .await?;
+        }
+    }
+
+    /// The worker has no member of the room any more.
+    pub(super) fn release(&self, room: RoomId, worker: usize) {
+        if let Some(tail) = self.rooms().get_mut(&room) {
+            tail.holders.retain(|holder| *holder != worker);
+            if tail.holders.is_empty() {
+                tail.left_at = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The room's head, as far as this node knows it.
+    #[must_use]
+    pub fn head(&self, room: RoomId) -> Option<Head> {
+        self.rooms().get(&room).and_then(|tail| tail.head)
+    }
+
+    /// Where an event stands in its room's log, if that is still in memory.
+    #[must_use]
+    pub fn seq_of(&self, room: RoomId, event: EventId) -> Option<i64> {
+        let rooms = self.rooms();
+        let tail = rooms.get(&room)?;
+        match tail.head {
+            Some(head) if head.event == Some(event) => Some(head.seq),
+            _ => tail.ring.iter().rev().find(|entry| entry.event.id == event).map(|entry| entry.seq),
+        }
+    }
+
+    /// The entries after `seq`, if all of them are still in memory; as they stand now.
+    #[must_use]
+    pub fn after(&self, room: RoomId, seq: i64) -> Option<Vec<Arc<Entry>>> {
+        let rooms = self.rooms();
+        let tail = rooms.get(&room)?;
+        let head = tail.head?;
+        if seq >= head.seq {
+            return Some(Vec::new());
+        }
+        if tail.ring.front().is_none_or(|oldest| oldest.seq > seq + 1) {
+            return None;
+        }
+        let first = tail.ring.partition_point(|entry| entry.seq <= seq);
+        Some(tail.ring.range(first..).cloned().collect())
+    }
+
+    /// Takes entries in, from wherever they come. Those of rooms that are not held are passed over.
+    pub fn accept(&self, entries: &[Arc<Entry>]) {
+        let mut holes = Vec::new();
+        {
+            let mut rooms = self.rooms();
+            for of_room in entries.chunk_by(|a, b| a.event.room == b.event.room) {
+                let Some(room) = of_room.first().map(|entry| entry.event.room) else { continue };
+                let Some(tail) = rooms.get_mut(&room) else { continue };
+                let fresh = tail.accept(of_room);
+                // Handed over under the lock, so that two callers can't swap what they found.
+                self.hand_over(room, tail, fresh);
+                if tail.has_hole() && !tail.filling {
+                    tail.filling = true;
+                    holes.push(room);
+                }
+            }
+        }
+        for room in holes {
+            self.shared.holes.fetch_add(1, Ordering::Relaxed);
+            let tails = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STRAGGLER).await;
+                tails.fill(room).await;
+            });
+        }
+        self.tell_of_members(entries);
+    }
+
+    /// The bell rang for a room: its log goes at least up to `head`.
+    pub fn ring(&self, room: RoomId, head: i64) {
+        {
+            let mut rooms = self.rooms();
+            let Some(tail) = rooms.get_mut(&room) else { return };
+            if tail.filling || tail.head.is_none_or(|known| known.seq >= head) {
+                return;
+            }
+            tail.filling = true;
+        }
+        self.shared.holes.fetch_add(1, Ordering::Relaxed);
+        let tails = self.clone();
+        tokio::spawn(async move { tails.fill(room).await });
+    }
+
+    /// Reads what is missing from the log.
+    async fn fill(&self, room: RoomId) {
+        loop {
+            let Some(known) = self.head(room) else { break };
+            let read = match read::after(&self.shared.db, room, known.seq, read::PAGE).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    tracing::warn!(%room, %error, "a hole can't be filled yet; the bell will ring again");
+                    break;
+                }
+            };
+            let full = read.len() >= read::PAGE as usize;
+            let read: Vec<Arc<Entry>> = read.into_iter().map(Arc::new).collect();
+            {
+                let mut rooms = self.rooms();
+                let Some(tail) = rooms.get_mut(&room) else { return };
+                let fresh = tail.accept(&read);
+                self.hand_over(room, tail, fresh);
+            }
+            self.tell_of_members(&read);
+            if !full {
+                break;
+            }
+        }
+        if let Some(tail) = self.rooms().get_mut(&room) {
+            tail.filling = false;
+            tail.dropped = false;
+            // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
+            tail.early.clear();
+        }
+    }
+
+    fn hand_over(&self, room: RoomId, tail: &Tail, fresh: Vec<Arc<Entry>>) {
+        if fresh.is_empty() {
+            return;
+        }
+        let fresh: Arc<[Arc<Entry>]> = fresh.into();
+        let workers = self.workers();
+        for worker in tail.holders.iter().filter_map(|holder| workers.get(*holder)) {
+            worker.tell(ToWorker::Entries(room, fresh.clone()));
+        }
+    }
+
+    /// Who joined a room may be connected to any worker, one that does not hold the room among them.
+    fn tell_of_members(&self, entries: &[Arc<Entry>]) {
+        let joined: Vec<(RoomId, PersonId)> = entries
+            .iter()
+            .filter_map(|entry| {
+                entry.member.filter(|member| member.joins).map(|member| (entry.event.room, member.person))
+            })
+            .collect();
+        if !joined.is_empty() {
+            self.tell_all(&ToWorker::Joined(joined.into()));
+        }
+    }
+
+    /// Takes in what other nodes told.
+    pub fn hear(&self, news: News) {
+        match news {
+            News::Entries(_, entries) => self.accept(&entries),
+            News::Moved(moved) => self.moved(&moved),
+            News::Typing(typing) => self.typing(typing),
+        }
+    }
+
+    /// Tells the workers that hold the rooms which marks moved.
+    pub fn moved(&self, moved: &Arc<[Moved]>) {
+        self.tell_all(&ToWorker::Moved(moved.clone()));
+    }
+
+    /// Tells the workers that somebody writes.
+    pub fn typing(&self, typing: Typing) {
+        self.tell_all(&ToWorker::Typing(typing));
+    }
+
+    /// Tells every worker.
+    pub(super) fn tell_all(&self, what: &ToWorker) {
+        for worker in self.workers().iter() {
+            worker.tell(what.clone());
+        }
+    }
+
+    /// The bell was heard: for `how_long` from the moment `asked` nothing can have been revoked unnoticed.
+    pub fn cover(&self, asked: Instant, how_long: Duration) {
+        let until = asked.duration_since(self.shared.begun) + how_long;
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.shared.covered_until.store(until, Ordering::Release);
+        self.shared.covered.send_replace(());
+    }
+
+    /// Whether anything may be delivered: the bell was heard within the last 2 s (invariant 9).
+    #[must_use]
+    pub fn may_deliver(&self) -> bool {
+        let until = self.shared.covered_until.load(Ordering::Acquire);
+        until == u64::MAX || self.shared.begun.elapsed().as_millis() < u128::from(until)
+    }
+
+    /// Waits until something may be delivered.
+    pub async fn until_deliverable(&self) {
+        let mut covered = self.shared.covered.subscribe();
+        while !self.may_deliver() {
+            if covered.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of the rooms whose last member left a while ago.
+    pub fn sweep(&self) {
+        self.rooms().retain(|_, tail| tail.left_at.is_none_or(|left_at| left_at.elapsed() < LINGER));
+    }
+
+    /// The rooms that are held: to look at all of them when the bell was not heard for long.
+    #[must_use]
+    pub fn held(&self) -> Vec<RoomId> {
+        self.rooms().keys().copied().collect()
+    }
+
+    /// How many holes were found so far.
+    #[must_use]
+    pub fn holes(&self) -> u64 {
+        self.shared.holes.load(Ordering::Relaxed)
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Tail>> {
+        // No code under this lock panics half-way through a change.
+        self.shared.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
+        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tail {
+    fn has_hole(&self) -> bool {
+        self.head.is_some() && (self.dropped || !self.early.is_empty())
+    }
+
+    /// The head is known from the log now. What came meanwhile follows.
+    fn settle(&mut self, head: Head) {
+        if self.head.is_none() {
+            self.head = Some(head);
+            // Nobody holds the room before its head is known, so there is nobody to hand these to.
+            let _nobody = self.take_early();
+        }
+    }
+
+    /// Takes what follows the head, keeps what is early, drops what is known; gives what is new, in order.
+    fn accept(&mut self, entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+        let mut fresh = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.head {
+                Some(head) if entry.seq <= head.seq => {}
+                Some(head) if entry.seq == head.seq + 1 => {
+                    self.push(entry.clone());
+                    fresh.push(entry.clone());
+                }
+                _ if self.early.len() < EARLY => {
+                    self.early.insert(entry.seq, entry.clone());
+                }
+                _ => self.dropped = true,
+            }
+        }
+        fresh.extend(self.take_early());
+        fresh
+    }
+
+    fn take_early(&mut self) -> Vec<Arc<Entry>> {
+        let mut fresh = Vec::new();
+        while let (Some(head), Some(first)) = (self.head, self.early.first_entry()) {
+            if *first.key() > head.seq + 1 {
+                break;
+            }
+            let entry = first.remove();
+            if entry.seq == head.seq + 1 {
+                self.push(entry.clone());
+                fresh.push(entry);
+            }
+        }
+        fresh
+    }
+
+    fn push(&mut self, entry: Arc<Entry>) {
+        // An edit or a retraction changes how earlier entries about the same message stand now.
+        if let EventBody::Edited { message } | EventBody::Retracted { message } = &entry.event.body {
+            for earlier in &mut self.ring {
+                if earlier.message().is_some_and(|earlier| earlier.id == message.id) {
+                    *earlier = Arc::new(earlier.with_message(message));
+                }
+            }
+        }
+        self.head = Some(Head { seq: entry.seq, event: Some(entry.event.id) });
+        if self.ring.len() == RING {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(entry);
+    }
+}

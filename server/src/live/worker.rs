@@ -1,0 +1,334 @@
+//! One worker's share of the live world: its rooms, its sessions, its clock.
+//!
+//! Owns: taking what the tails hand over, gathering what is pending for a room before its members are walked, adding and
+//! removing seats, and the one timer wheel of the worker.
+//! Refuses to know: frames, SQL, and other workers. Everything here runs on one thread and needs no lock.
+
+use super::room::{Room, Seat};
+use super::session::Session;
+use super::{Ending, Node};
+use crate::bus::Typing;
+use crate::log::{Entry, Moved, Place, members};
+use homeroom_protocol::{CloseCode, PersonId, RoomId, SessionId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Entries, marks and typing that wait for one worker. Full: all its rooms fall behind and read on from the log.
+const INBOX: usize = 4_096;
+/// Changes of membership, sign-outs, drains. Full: the worker sends its sessions away, to come back and be asked anew.
+const CONTROL: usize = 1_024;
+/// Messages of the inbox gathered before members are walked. Bounds how long the first of them waits.
+const GATHER: usize = 256;
+/// The wheel's slots, one a second. Longer than the longest time between two looks at a session (50 s).
+const SLOTS: usize = 64;
+
+/// What the rest of the node tells a worker.
+#[derive(Debug, Clone)]
+pub(super) enum ToWorker {
+    /// The next entries of a room.
+    Entries(RoomId, Arc<[Arc<Entry>]>),
+    /// Marks moved.
+    Moved(Arc<[Moved]>),
+    /// Somebody writes.
+    Typing(Typing),
+    /// These people joined these rooms.
+    Joined(Arc<[(RoomId, PersonId)]>),
+    /// This sign-in ended.
+    SignedOut(Uuid),
+    /// Say good-bye, spread over so long.
+    Drain(Duration),
+}
+
+/// The way to a worker, from any thread. Never waits.
+#[derive(Debug, Clone)]
+pub(super) struct WorkerHandle {
+    inbox: mpsc::Sender<ToWorker>,
+    control: mpsc::Sender<ToWorker>,
+    /// Something did not fit in the inbox.
+    behind: Arc<AtomicBool>,
+    /// Something did not fit among the controls.
+    lost: Arc<AtomicBool>,
+}
+
+impl WorkerHandle {
+    pub(super) fn tell(&self, what: ToWorker) {
+        match what {
+            // Presence is the first to be dropped.
+            ToWorker::Typing(_) if self.inbox.capacity() < INBOX / 2 => {}
+            ToWorker::Entries(..) | ToWorker::Moved(_) | ToWorker::Typing(_) => {
+                if self.inbox.try_send(what).is_err() {
+                    self.behind.store(true, Ordering::Release);
+                }
+            }
+            ToWorker::Joined(_) | ToWorker::SignedOut(_) | ToWorker::Drain(_) => {
+                if self.control.try_send(what).is_err() {
+                    self.lost.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+}
+
+/// One worker.
+pub(super) struct Worker {
+    pub(super) node: Arc<Node>,
+    number: usize,
+    rooms: RefCell<HashMap<RoomId, Rc<Room>>>,
+    sessions: RefCell<HashMap<SessionId, Rc<Session>>>,
+    people: RefCell<HashMap<PersonId, Vec<Rc<Session>>>>,
+    wheel: RefCell<Vec<Vec<SessionId>>>,
+    hand: std::cell::Cell<usize>,
+    /// What a socket is read into; shared, since only one session reads at a time.
+    pub(super) read_buffer: RefCell<Box<[u8]>>,
+}
+
+/// Bytes read from a socket at once.
+const READ_BUFFER: usize = 64 * 1024;
+
+impl Worker {
+    /// Starts a worker on the current thread.
+    pub(super) fn start(node: Arc<Node>) -> Rc<Self> {
+        let (inbox, from_inbox) = mpsc::channel(INBOX);
+        let (control, from_control) = mpsc::channel(CONTROL);
+        let handle = WorkerHandle { inbox, control, behind: Arc::default(), lost: Arc::default() };
+        let number = node.tails.add_worker(handle.clone());
+        let worker = Rc::new(Self {
+            node,
+            number,
+            rooms: RefCell::default(),
+            sessions: RefCell::default(),
+            people: RefCell::default(),
+            wheel: RefCell::new(vec![Vec::new(); SLOTS]),
+            hand: std::cell::Cell::new(0),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+        });
+        actix_rt::spawn(worker.clone().run(from_inbox, from_control, handle));
+        worker
+    }
+
+    async fn run(
+        self: Rc<Self>,
+        mut inbox: mpsc::Receiver<ToWorker>,
+        mut control: mpsc::Receiver<ToWorker>,
+        handle: WorkerHandle,
+    ) {
+        let mut clock = tokio::time::interval(Duration::from_secs(1));
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            // Dropping any of these futures loses nothing: a message stays in its channel, a tick comes again.
+            tokio::select! {
+                biased;
+                told = control.recv() => match told {
+                    Some(told) => self.control(told),
+                    None => return,
+                },
+                told = inbox.recv() => match told {
+                    Some(first) => self.gather(first, &mut inbox),
+                    None => return,
+                },
+                _ = clock.tick() => self.tick(),
+            }
+            if handle.behind.swap(false, Ordering::AcqRel) {
+                self.fall_behind();
+            }
+            if handle.lost.swap(false, Ordering::AcqRel) {
+                tracing::warn!(worker = self.number, "too many changes at once: all sessions are asked to come back");
+                for session in self.all_sessions() {
+                    session.end(Ending::Close(CloseCode::Unavailable));
+                }
+            }
+        }
+    }
+
+    /// Takes all that waits, then walks each room's members once.
+    fn gather(&self, first: ToWorker, inbox: &mut mpsc::Receiver<ToWorker>) {
+        let mut pending: Vec<(RoomId, Vec<Arc<Entry>>)> = Vec::new();
+        let mut aside: Vec<ToWorker> = Vec::new();
+        let mut next = Some(first);
+        for _ in 0..GATHER {
+            match next.take().or_else(|| inbox.try_recv().ok()) {
+                Some(ToWorker::Entries(room, entries)) => match pending.iter_mut().find(|(of, _)| *of == room) {
+                    Some((_, gathered)) => gathered.extend(entries.iter().cloned()),
+                    None => pending.push((room, entries.to_vec())),
+                },
+                Some(other) => aside.push(other),
+                None => break,
+            }
+        }
+        let may_deliver = self.node.tails.may_deliver();
+        for (room, entries) in pending {
+            if let Some(room) = self.room(room) {
+                room.deliver(self, &entries, may_deliver);
+            }
+        }
+        for told in aside {
+            match told {
+                ToWorker::Moved(moved) if may_deliver => {
+                    for moved in moved.iter() {
+                        if let Some(room) = self.room(moved.room) {
+                            room.tell_moved(moved);
+                        }
+                    }
+                }
+                ToWorker::Typing(typing) if may_deliver => {
+                    if let Some(room) = self.room(typing.room) {
+                        room.tell_typing(&typing);
+                    }
+                }
+                // What can't be delivered now is in the next snapshot.
+                _ => {}
+            }
+        }
+    }
+
+    fn control(self: &Rc<Self>, told: ToWorker) {
+        match told {
+            ToWorker::Joined(joined) => {
+                for (room, person) in joined.iter() {
+                    for session in self.sessions_of(*person) {
+                        if session.seat(*room).is_none() {
+                            actix_rt::spawn(self.clone().seat_newcomer(session, *room, *person));
+                        }
+                    }
+                }
+            }
+            ToWorker::SignedOut(login) => {
+                for session in self.all_sessions() {
+                    if session.login() == Some(login) {
+                        session.say_bye(homeroom_protocol::ByeReason::SignedOut, 0);
+                        session.end(Ending::Close(CloseCode::Unauthenticated));
+                    }
+                }
+            }
+            ToWorker::Drain(window) => {
+                for session in self.all_sessions() {
+                    session.drain(window);
+                }
+            }
+            ToWorker::Entries(..) | ToWorker::Moved(_) | ToWorker::Typing(_) => {}
+        }
+    }
+
+    /// Somebody who is connected was added to a room.
+    async fn seat_newcomer(self: Rc<Self>, session: Rc<Session>, room: RoomId, person: PersonId) {
+        let places = match members::of_person(self.node.log.db(), person).await {
+            Ok(places) => places,
+            Err(error) => {
+                // The session would miss its new room: it comes back and asks again.
+                tracing::warn!(%error, "a new place can't be read");
+                session.end(Ending::Close(CloseCode::Unavailable));
+                return;
+            }
+        };
+        if let Some(place) = places.into_iter().find(|place| place.room == room)
+            && session.join(&self, place).await.is_err()
+        {
+            session.end(Ending::Close(CloseCode::Unavailable));
+        }
+    }
+
+    /// Gives a session its seat in a room, not live yet, its cursor at the room's head.
+    ///
+    /// # Errors
+    /// When the room is not held yet and the database does not answer.
+    pub(super) async fn open_seat(&self, session: &Rc<Session>, place: Place) -> Result<Rc<Seat>, sqlx::Error> {
+        let head = self.node.tails.hold(place.room, self.number).await?;
+        // No await between holding and this: the first entry after `head` finds the room, and the room a member.
+        let room = self
+            .rooms
+            .borrow_mut()
+            .entry(place.room)
+            .or_insert_with(|| Rc::new(Room::new(place.room, head.seq)))
+            .clone();
+        let seat = Rc::new(Seat::new(session.clone(), room.clone(), place));
+        room.seats.borrow_mut().push(seat.clone());
+        Ok(seat)
+    }
+
+    /// Takes a seat away, and lets go of the room if it was the last one.
+    pub(super) fn remove_seat(&self, seat: &Rc<Seat>) {
+        let room = &seat.room;
+        room.seats.borrow_mut().retain(|other| !Rc::ptr_eq(other, seat));
+        if room.seats.borrow().is_empty() {
+            self.rooms.borrow_mut().remove(&room.id);
+            self.node.tails.release(room.id, self.number);
+        }
+    }
+
+    pub(super) fn add_session(&self, session: &Rc<Session>) {
+        self.sessions.borrow_mut().insert(session.id, session.clone());
+        self.node.counts.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_person(&self, person: PersonId, session: &Rc<Session>) {
+        self.people.borrow_mut().entry(person).or_default().push(session.clone());
+    }
+
+    pub(super) fn remove_session(&self, session: &Rc<Session>) {
+        if self.sessions.borrow_mut().remove(&session.id).is_some() {
+            self.node.counts.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(person) = session.person() {
+            let mut people = self.people.borrow_mut();
+            if let Some(sessions) = people.get_mut(&person) {
+                sessions.retain(|other| !Rc::ptr_eq(other, session));
+                if sessions.is_empty() {
+                    people.remove(&person);
+                }
+            }
+        }
+    }
+
+    /// Looks at the session again after so many seconds.
+    pub(super) fn look_after(&self, session: SessionId, seconds: usize) {
+        let slot = (self.hand.get() + seconds.clamp(1, SLOTS - 1)) % SLOTS;
+        if let Some(slot) = self.wheel.borrow_mut().get_mut(slot) {
+            slot.push(session);
+        }
+    }
+
+    fn tick(&self) {
+        let hand = (self.hand.get() + 1) % SLOTS;
+        self.hand.set(hand);
+        let due = self.wheel.borrow_mut().get_mut(hand).map(std::mem::take).unwrap_or_default();
+        for id in due {
+            let session = self.sessions.borrow().get(&id).cloned();
+            if let Some(session) = session
+                && let Some(seconds) = session.look()
+            {
+                self.look_after(id, seconds);
+            }
+        }
+    }
+
+    /// The inbox overflowed: every room goes on from what the tails know, and every member reads what it missed.
+    fn fall_behind(self: &Rc<Self>) {
+        let rooms: Vec<Rc<Room>> = self.rooms.borrow().values().cloned().collect();
+        for room in rooms {
+            room.fall_behind(self);
+        }
+    }
+
+    fn room(&self, room: RoomId) -> Option<Rc<Room>> {
+        self.rooms.borrow().get(&room).cloned()
+    }
+
+    /// A session of this worker, unless it has ended.
+    pub(super) fn session(&self, id: SessionId) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    fn sessions_of(&self, person: PersonId) -> Vec<Rc<Session>> {
+        self.people.borrow().get(&person).cloned().unwrap_or_default()
+    }
+
+    fn all_sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! What is counted, in Prometheus' text format.
+//!
+//! Owns: names and meanings of the metrics, and the page that shows them. Refuses to know: who counts.
+//! Nothing here names a person, a room or a word that was said.
+
+use crate::web::Api;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::{App, HttpResponse, web};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How batches come out.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    sizes: Histogram,
+    seconds: Histogram,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self {
+            sizes: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
+            seconds: Histogram::new([0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0]),
+        }
+    }
+}
+
+impl Batches {
+    /// Notes a batch: its commands, and how long its transaction took.
+    pub fn note(&self, size: usize, took: Duration) {
+        self.sizes.observe(size as f64);
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+struct OfNode(Arc<Api>);
+
+impl fmt::Debug for OfNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfNode")
+    }
+}
+
+impl Collector for OfNode {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let node = &self.0.node;
+        let gauges: [(&str, &str, i64); 2] = [
+            ("homeroom_connections", "Open WebSockets.", node.counts.connections.load(Ordering::Relaxed)),
+            (
+                "homeroom_commands_waiting",
+                "Commands that wait for a batch.",
+                i64::try_from(node.log.waiting()).unwrap_or(i64::MAX),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let counters: [(&str, &str, u64); 8] = [
+            ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),
+            ("homeroom_commands", "Commands of clients.", of(&node.counts.commands)),
+            ("homeroom_pages_read", "Pages of the log read for catching up.", of(&node.counts.pages_read)),
+            ("homeroom_fell_behind", "Times that a session's socket took no more.", of(&node.counts.fell_behind)),
+            ("homeroom_protocol_errors", "Sessions that broke the protocol.", of(&node.counts.protocol_errors)),
+            ("homeroom_holes", "Holes in a room's tail that were filled from the log.", node.tails.holes()),
+            ("homeroom_sign_ins", "Links and codes that were right.", of(&self.0.counts.sign_ins)),
+            ("homeroom_sign_ins_refused", "Links and codes that were not.", of(&self.0.counts.sign_ins_refused)),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// All metrics of a node.
+#[must_use]
+pub fn registry(api: Arc<Api>, batches: Arc<Batches>) -> Registry {
+    let mut registry = Registry::default();
+    registry.register("homeroom_batch_commands", "Commands in a batch", batches.sizes.clone());
+    registry.register(
+        "homeroom_batch_seconds",
+        "Seconds that a batch took, its commit included",
+        batches.seconds.clone(),
+    );
+    registry.register_collector(Box::new(OfNode(api)));
+    registry
+}
+
+/// The page that shows them.
+pub fn app(
+    registry: Arc<Registry>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    App::new().route(
+        "/metrics",
+        web::get().to(move || {
+            let registry = registry.clone();
+            async move {
+                let mut text = String::new();
+                match prometheus_client::encoding::text::encode(&mut text, &registry) {
+                    Ok(()) => HttpResponse::Ok()
+                        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+                        .body(text),
+                    Err(_) => HttpResponse::InternalServerError().finish(),
+                }
+            }
+        }),
+    )
+}

@@ -1,0 +1,183 @@
+//! HTTP: the API, its documents, health, and the web app inside the binary.
+//!
+//! Owns: which route belongs to whom, the headers that every answer carries, and serving embedded files.
+//! Refuses to know: what the routes do, and WebSockets (they pass it by; see `live::socket`).
+
+use crate::conversation::routes as conversation;
+use crate::db::Db;
+use crate::identity::limits::Limits;
+use crate::identity::routes as identity;
+use crate::live::Node;
+use crate::{error::HttpFault, fetch_optional};
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{Compress, DefaultHeaders};
+use actix_web::{App, HttpRequest, HttpResponse, web};
+use homeroom_protocol::{ErrorCode, Fault};
+use rust_embed::RustEmbed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use utoipa::OpenApi;
+use utoipa_actix_web::{AppExt, scope};
+
+/// A request body; the largest holds a code or a language.
+const BODY: usize = 16 * 1024;
+/// Scripts, styles and connections of our own only; nothing inline; no frames around us.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// The web app, as `make web` built it.
+#[derive(RustEmbed)]
+#[folder = "../clients/web/dist"]
+#[allow_missing = true]
+struct Dist;
+
+/// What the routes share.
+pub struct Api {
+    /// The live part of this node.
+    pub node: Arc<Node>,
+    /// How often somebody may try to sign in.
+    pub sign_in_limits: Limits,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+/// What is counted, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Links and codes that were right.
+    pub sign_ins: AtomicU64,
+    /// Links and codes that were not.
+    pub sign_ins_refused: AtomicU64,
+}
+
+impl Api {
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        self.node.log.db()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Homeroom",
+    description = "What stands beside the live events of `/ws`: signing in, rooms, history, reach. Sign in with a cookie or \
+                   `Authorization: Bearer TOKEN`. Every fault has the same body."
+))]
+struct Document;
+
+/// The application, and the OpenAPI document made from it.
+pub fn app(
+    api: web::Data<Api>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let (app, document) = App::new()
+        .into_utoipa_app()
+        .openapi(Document::openapi())
+        .service(
+            scope::scope("/api/v1")
+                .service(identity::sign_in_with_link)
+                .service(identity::sign_in_with_code)
+                .service(identity::sign_out)
+                .service(identity::me)
+                .service(identity::change_me)
+                .service(conversation::get_home)
+                .service(conversation::open_room)
+                .service(conversation::get_messages)
+                .service(conversation::get_reach),
+        )
+        .split_for_parts();
+    let document = web::Bytes::from(document.to_json().unwrap_or_default());
+    let words = |error: actix_web::error::JsonPayloadError| {
+        let words: String = error.to_string().chars().take(200).collect();
+        HttpFault::new(ErrorCode::Malformed, format!("The body can't be read: {words}")).into()
+    };
+    app.app_data(api)
+        .app_data(web::JsonConfig::default().limit(BODY).error_handler(move |error, _| words(error)))
+        .app_data(web::PathConfig::default().error_handler(|_, _| HttpFault::missing("thing").into()))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| {
+            HttpFault::new(ErrorCode::Malformed, format!("The address can't be read: {error}")).into()
+        }))
+        .route(
+            "/api/v1/openapi.json",
+            web::get().to(move || {
+                let document = document.clone();
+                async move { HttpResponse::Ok().content_type("application/json").body(document) }
+            }),
+        )
+        .route("/api/v1/schema.json", web::get().to(schema))
+        .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
+        .route("/health/ready", web::get().to(ready))
+        .route("/api/{any:.*}", web::to(|| async { Err::<HttpResponse, _>(HttpFault::missing("route")) }))
+        .default_service(web::to(page))
+        .wrap(
+            DefaultHeaders::new()
+                .add((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+                .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                // Links hold secrets.
+                .add((header::REFERRER_POLICY, "no-referrer"))
+                .add(("Permissions-Policy", "camera=(), microphone=(), geolocation=()"))
+                .add(("Cross-Origin-Opener-Policy", "same-origin")),
+        )
+        .wrap(Compress::default())
+}
+
+/// The JSON Schema of every frame.
+async fn schema() -> HttpResponse {
+    HttpResponse::Ok().json(homeroom_protocol::schema())
+}
+
+/// Whether this node should be sent clients.
+async fn ready(api: web::Data<Api>) -> HttpResponse {
+    let mut reasons: Vec<&str> = Vec::new();
+    if api.node.draining.load(Ordering::Acquire) {
+        reasons.push("draining");
+    }
+    let asked = async { fetch_optional!(api.db().reads(), (i64,), "SELECT min_compatible_version FROM compatibility") };
+    if !matches!(tokio::time::timeout(Duration::from_secs(1), asked).await, Ok(Ok(_))) {
+        reasons.push("the database does not answer");
+    }
+    if !api.node.tails.may_deliver() {
+        reasons.push("the bell was not heard for 2 s");
+    }
+    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// A file of the web app, or its page: the app itself reads the path.
+async fn page(request: HttpRequest) -> HttpResponse {
+    if request.method() != actix_web::http::Method::GET && request.method() != actix_web::http::Method::HEAD {
+        return HttpResponse::MethodNotAllowed().json(Fault::new(ErrorCode::NotFound, "There is no such route."));
+    }
+    let path = request.path().trim_start_matches('/');
+    if let Some(file) = Dist::get(path).filter(|_| !path.is_empty()) {
+        let kind = mime_guess::from_path(path).first_or_octet_stream();
+        // Names of built assets hold a hash of what is in them.
+        let keep = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+        return HttpResponse::Ok()
+            .content_type(kind.as_ref())
+            .insert_header((header::CACHE_CONTROL, keep))
+            .body(file.data.into_owned());
+    }
+    if path.contains('.') {
+        return HttpResponse::NotFound().body("There is no such file.\n");
+    }
+    match Dist::get("index.html") {
+        Some(page) => HttpResponse::Ok()
+            .content_type("text/html; charset=utf-8")
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .body(page.data.into_owned()),
+        None => HttpResponse::NotFound()
+            .body("This homeroom was built without its web app. Run `make web`, then build again.\n"),
+    }
+}
