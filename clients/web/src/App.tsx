@@ -85,12 +85,13 @@ function Columns() {
     document.title = room ? `${room.title} – ${t.homeroom}` : t.homeroom;
   }, [room?.title]);
   return (
-    <div class={`columns ${teaches ? 'three' : 'two'} at-${deepest}`}>
+    <main class={`columns ${teaches ? 'three' : 'two'} at-${deepest}`}>
+      <h1 class="visually-hidden">{t.homeroom}</h1>
       <nav class="column home" aria-label={t.home}>
         <TopBar />
         <div class="pane-scroll">
           {teaches && <Classes />}
-          {(!teaches || childrenOf(rooms).length > 0) && <FamilyHome />}
+          {(!teaches || childrenOf(rooms).length > 0) && <FamilyHome beside={teaches} />}
         </div>
       </nav>
       {teaches && (
@@ -98,12 +99,12 @@ function Columns() {
           {room?.role === 'staff' ? <Families room={room} /> : here.page === 'room' && !room ? <NotYours words={t.classNotFound} /> : null}
         </section>
       )}
-      <main class="column conversation-column">
+      <section class="column conversation-column" aria-label={t.conversation}>
         {room && conversation ? <Opened room={room} id={conversation} />
           : here.page === 'room' && !room && !teaches ? <NotYours words={t.classNotFound} />
           : <div class="nothing-chosen"><Empty>{teaches ? t.selectFamily : t.selectConversation}</Empty></div>}
-      </main>
-    </div>
+      </section>
+    </main>
   );
 }
 

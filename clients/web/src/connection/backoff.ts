@@ -6,8 +6,8 @@
 
 /** The first wait is at most so many milliseconds; each next one may be twice as long. */
 const FIRST_MS = 500;
-/** No wait is longer. */
-const LONGEST_MS = 30_000;
+/** No wait is longer: somebody may be looking at the page, and a server that starts again is there within seconds. */
+const LONGEST_MS = 10_000;
 
 /**
  * Milliseconds to wait before try number `attempt` (from 0): anything from nothing to the full step, so that the

@@ -9,6 +9,7 @@ import { clock, t } from '../i18n';
 import { directionOf } from '../i18n/direction';
 import type { Envelope, Message, ProtectedSpan } from '../protocol';
 import type { Pending } from '../store/outbox';
+import { Facts } from '../ui/Facts';
 import { Icon, type IconName } from '../ui/Icon';
 
 export type State = 'sending' | 'waiting' | 'sent' | 'delivered' | 'read' | 'failed';
@@ -72,16 +73,18 @@ export function Bubble({ message, own, name, state, change, edit, takeBack }: Pr
         <div class={`bubble${message.urgent && envelope ? ' is-urgent' : ''}${envelope ? '' : ' gone'}`}>
           {message.urgent && envelope && <p class="urgent-word"><Icon name="failed" /> {t.urgent}</p>}
           {envelope
-            ? <p class="text" lang={envelope.language} dir={envelope.direction}><Text envelope={envelope} /></p>
-            : <p class="text">{own ? t.takenBackByYou : t.takenBack}</p>}
+            ? <p class="text" key="said" lang={envelope.language} dir={envelope.direction}><Text envelope={envelope} /></p>
+            : <p class="text" key="gone">{own ? t.takenBackByYou : t.takenBack}</p>}
         </div>
       </div>
       <p class="small-print">
-        <time dateTime={message.at}>{clock(message.at)}</time>
-        {envelope && (message.edited_at || pendingEdit) && <span>{t.edited}</span>}
-        {takingBack ? <span>{t.takingBack}</span>
-          : pendingEdit && change?.state === 'waiting' ? <StateWord state={store.line.value === 'live' ? 'sending' : 'waiting'} />
-          : state && envelope && <StateWord state={state} />}
+        <Facts of={[
+          <time dateTime={message.at}>{clock(message.at)}</time>,
+          envelope && (message.edited_at || pendingEdit) && t.edited,
+          takingBack ? t.takingBack
+            : pendingEdit && change?.state === 'waiting' ? <StateWord state={store.line.value === 'live' ? 'sending' : 'waiting'} />
+            : state && envelope && <StateWord state={state} />,
+        ]} />
       </p>
       {change?.state === 'failed' && <Failed pending={change} />}
       {may && open === 'actions' && (
@@ -126,8 +129,7 @@ export function PendingBubble({ pending }: { pending: Pending }) {
         </div>
       </div>
       <p class="small-print">
-        <time dateTime={pending.at}>{clock(pending.at)}</time>
-        {state !== 'failed' && <StateWord state={state} />}
+        <Facts of={[<time dateTime={pending.at}>{clock(pending.at)}</time>, state !== 'failed' && <StateWord state={state} />]} />
       </p>
       {state === 'failed' && <Failed pending={pending} />}
     </div>

@@ -6,6 +6,7 @@ import { Avatar } from '../roster/Avatar';
 import { names } from '../roster/names';
 import type { Conversation } from '../store/conversation';
 import type { Room } from '../store/store';
+import { Facts } from '../ui/Facts';
 import { Icon } from '../ui/Icon';
 
 export function ConversationHead({ room, conversation }: { room: Room; conversation: Conversation }) {
@@ -41,10 +42,12 @@ export function ConversationHead({ room, conversation }: { room: Room; conversat
           <span class="head-with">{staffSide ? guardian && ` · ${guardian.name}` : student && ` · ${student.name.split(/\s+/)[0]}`}</span>
         </h2>
         {staffSide && guardian && (
-          <span class="soft facts">
-            <span>{t.reads(languageName(guardian.language))}</span>
-            {guardian.reachable ? <span>{t.reachedByApp}</span> : <span class="needs-you">{t.notInApp}</span>}
-            <span>{last ? t.lastContact(when(last.at)) : t.noContact}</span>
+          <span class="soft">
+            <Facts of={[
+              t.reads(languageName(guardian.language)),
+              guardian.reachable ? t.reachedByApp : <span class="needs-you">{t.notInApp}</span>,
+              last ? t.lastContact(when(last.at)) : t.noContact,
+            ]} />
           </span>
         )}
         {!staffSide && <span class="soft">{room.title}</span>}

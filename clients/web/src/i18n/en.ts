@@ -19,7 +19,6 @@ export const en = {
   newCount: (n: number) => `${n} new`,
   today: 'Today',
   yesterday: 'Yesterday',
-  skipToContent: 'Skip to the messages',
 
   // The line
   offline: 'No connection. What you write is kept on this device and will be sent.',
@@ -104,6 +103,7 @@ export const en = {
   reachedByApp: 'in the app',
   lastContact: (when: string) => `last contact ${when}`,
   noContact: 'no contact yet',
+  conversation: 'Conversation',
   messages: 'Messages',
   noMessages: (who: string) => `Nothing said yet. Write the first message to ${who}.`,
   noMessagesYet: 'Nothing yet. New announcements stand here.',

@@ -5,6 +5,7 @@ import { Composer } from '../conversation/Composer';
 import { t } from '../i18n';
 import type { Conversation } from '../store/conversation';
 import type { Room } from '../store/store';
+import { Facts } from '../ui/Facts';
 
 export function AnnounceComposer({ room, conversation }: { room: Room; conversation: Conversation }) {
   const [urgent, setUrgent] = useState(false);
@@ -20,17 +21,19 @@ export function AnnounceComposer({ room, conversation }: { room: Room; conversat
         <div class="composer-note">
           <strong>{t.announceTo(room.title)}</strong>
           {room.detailed && room.kind === 'class' && (
-            <p class="facts">
-              <span>{t.familiesCount(families.length)}</span>
-              <span>{t.languagesCount(languages)}</span>
-              {missing.length > 0 && (
-                <span>
-                  {t.notReachableCount(missing.length)}{' '}
-                  <button type="button" class="link-button" aria-expanded={seeing} onClick={() => setSeeing(!seeing)}>
-                    {seeing ? t.hide : t.see}
-                  </button>
-                </span>
-              )}
+            <p>
+              <Facts of={[
+                t.familiesCount(families.length),
+                t.languagesCount(languages),
+                missing.length > 0 && (
+                  <>
+                    {t.notReachableCount(missing.length)}{' '}
+                    <button type="button" class="link-button" aria-expanded={seeing} onClick={() => setSeeing(!seeing)}>
+                      {seeing ? t.hide : t.see}
+                    </button>
+                  </>
+                ),
+              ]} />
             </p>
           )}
           {seeing && (

@@ -59,7 +59,7 @@ function Group({ title, advice, lines }: { title: string; advice?: string; lines
   if (lines.length === 0) return null;
   return (
     <section>
-      <h4>{title}</h4>
+      <h3>{title}</h3>
       {advice && <p>{advice}</p>}
       <ul>
         {lines.map((line) => (

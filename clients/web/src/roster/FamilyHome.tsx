@@ -38,9 +38,7 @@ export function TopBar() {
   const given = store.you.value?.name.split(/\s+/)[0] ?? '';
   return (
     <header class="top">
-      <h1>
-        <a href={HOME} class="plain">{greeting(given)}</a>
-      </h1>
+      <h2><a href={HOME} class="plain">{greeting(given)}</a></h2>
       <a class="icon-button" href={SETTINGS} aria-label={t.settings}>
         <Icon name="settings" />
       </a>
@@ -48,13 +46,14 @@ export function TopBar() {
   );
 }
 
-export function FamilyHome() {
+/** The children's cards; `beside` a teacher's classes, where they need a heading to be told from them. */
+export function FamilyHome({ beside }: { beside: boolean }) {
   const children = childrenOf(store.rooms.value);
   const schools = store.rooms.value.filter((room) => room.kind === 'school' && room.role === 'guardian');
   if (children.length === 0) return <Empty title={t.noChildren}>{t.noChildrenHint}</Empty>;
   return (
     <>
-      <h2 class="visually-hidden">{t.yourChildren}</h2>
+      <h2 class={beside ? 'list-head' : 'visually-hidden'}>{t.yourChildren}</h2>
       {children.map((child) => <ChildCard child={child} key={child.student.person} />)}
       {schools.map((room) => (
         <section class="card" key={room.id}>

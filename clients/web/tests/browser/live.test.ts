@@ -1,0 +1,142 @@
+/** A teacher and two families at their pages, talking through a real server. */
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { DESKTOP, Visitor, bubble, launch, row, say } from './browser';
+import { Node } from './node';
+import { cast } from './school';
+
+let node: Node;
+let browser: Browser;
+let teacher: Visitor;
+let ana: Visitor;
+let other: Visitor;
+const people = cast();
+const anaName = people.one.guardians[0]!.name;
+
+beforeAll(async () => {
+  [node, browser] = await Promise.all([Node.start(), launch()]);
+  [teacher, ana, other] = await Promise.all([
+    Visitor.arrive(browser, { viewport: DESKTOP }), Visitor.arrive(browser), Visitor.arrive(browser),
+  ]);
+  await teacher.enter(await node.link(people.teacher.id));
+  await ana.enter(await node.link(people.one.guardians[0]!.id));
+  await other.enter(await node.link(people.other.guardians[0]!.id));
+});
+afterAll(async () => {
+  await browser?.close();
+  await node?.stop();
+});
+
+it('an announcement reaches the families, and the teacher sees whom', async () => {
+  const { page } = teacher;
+  await row(page, people.room.title).first().click();
+  await page.locator('.families-column').getByRole('link', { name: /^Announcements/ }).click();
+  const composer = page.getByLabel('Write an announcement');
+  await composer.fill('Field trip on Friday: meet at 8:30.');
+  await expect.poll(() => page.locator('.composer-note').innerText()).toMatch(/\d+ families · \d+ languages/);
+  await page.getByRole('button', { name: 'Announce' }).click();
+  await bubble(page, 'Field trip').getByText('sent', { exact: true }).waitFor();
+
+  for (const family of [ana, other]) {
+    await row(family.page, 'Field trip on Friday').getByText('1 new').waitFor();
+  }
+  const reach = page.locator('.reach-line').last();
+  await expect.poll(() => reach.innerText()).toMatch(/Reached 2 of \d+ · read by 0/);
+
+  await row(ana.page, 'Field trip').click();
+  await bubble(ana.page, 'Field trip').waitFor();
+  await expect.poll(() => reach.innerText()).toMatch(/Reached 2 of \d+ · read by 1/);
+  await reach.click();
+  await expect.poll(() => page.locator('.reach-names section', { hasText: 'Read (1)' }).innerText()).toContain(anaName);
+});
+
+it('a guardian answers in private, and the marks move to read', async () => {
+  const { page } = ana;
+  await page.getByRole('link', { name: /Write to the teachers/ }).click();
+  await say(page, 'She will bring a packed lunch.');
+  await bubble(page, 'packed lunch').getByText('delivered', { exact: true }).waitFor();
+
+  const classes = teacher.page.locator('.home');
+  await row(teacher.page, people.room.title).getByText('1 new').waitFor();
+  const waiting = teacher.page.getByRole('region', { name: 'Needs an answer' });
+  await waiting.getByText(people.one.student.name).waitFor();
+  await waiting.locator('a.row', { hasText: 'packed lunch' }).click();
+  await bubble(page, 'packed lunch').getByText('read', { exact: true }).waitFor();
+  await expect.poll(() => classes.getByText('1 new').count()).toBe(0);
+});
+
+it('somebody writing is shown, and the answer comes', async () => {
+  await teacher.page.locator('textarea').pressSequentially('Thank');
+  await ana.page.getByText(`${people.teacher.name} is writing…`).waitFor();
+  await say(teacher.page, 'Thank you, see you on Friday.');
+  await bubble(ana.page, 'see you on Friday').waitFor();
+  await bubble(teacher.page, 'see you on Friday').getByText('read', { exact: true }).waitFor();
+});
+
+it('unread counts stand where nobody looks, and go when somebody does', async () => {
+  await ana.page.getByRole('link', { name: 'Back' }).click();
+  await ana.page.locator('.home .row').first().waitFor();
+  await say(teacher.page, 'One more thing.');
+  await say(teacher.page, 'Rain jackets, please.');
+  await row(ana.page, 'Rain jackets').getByText('2 new').waitFor();
+  await expect.poll(() => bubble(teacher.page, 'Rain jackets').innerText()).toContain('delivered');
+  await row(ana.page, 'Rain jackets').click();
+  await bubble(teacher.page, 'Rain jackets').getByText('read', { exact: true }).waitFor();
+  await ana.page.getByText('New', { exact: true }).waitFor();
+});
+
+it('a message can be edited and taken back by its author', async () => {
+  const { page } = ana;
+  await say(page, 'A blue jacket.');
+  const own = bubble(page, 'A blue jacket.');
+  await own.getByRole('button', { name: 'Change this message' }).click();
+  await own.getByRole('button', { name: 'Edit' }).click();
+  await page.getByLabel('Edit', { exact: true }).fill('A green jacket.');
+  await page.getByLabel('Edit', { exact: true }).press('Enter');
+  await bubble(teacher.page, 'A green jacket.').getByText('edited').waitFor();
+  await expect.poll(() => bubble(teacher.page, 'A blue jacket.').count()).toBe(0);
+
+  const edited = bubble(page, 'A green jacket.');
+  await edited.getByRole('button', { name: 'Change this message' }).click();
+  await edited.getByRole('button', { name: 'Take back' }).click();
+  await edited.getByRole('group').getByRole('button', { name: 'Take back' }).click();
+  await bubble(teacher.page, 'This message was taken back.').waitFor();
+  await bubble(page, 'You took this message back.').waitFor();
+  expect(await teacher.page.getByText('A green jacket.').count()).toBe(0);
+});
+
+it('what is said in private never reaches another family, neither on the screen nor over the wire', async () => {
+  const everything = () => [...other.heard].join('\n');
+  // The announcement came, so that the silence about the rest means something.
+  expect(everything()).toContain('Field trip on Friday');
+  const conversation = new URL(ana.page.url()).hash.split('/').at(-1)!;
+  for (const secret of ['packed lunch', 'see you on Friday', 'Rain jackets', 'jacket', conversation, people.one.student.name, anaName]) {
+    expect(everything(), secret).not.toContain(secret);
+    expect(await other.page.locator('body').innerText(), secret).not.toContain(secret);
+  }
+});
+
+it('signing out on the page ends it, and leaves nothing on the device', async () => {
+  const { page } = other;
+  await page.getByRole('link', { name: 'Settings' }).click();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByText('You are signed out.').waitFor();
+  const kept = await page.evaluate(async () => {
+    const db = await new Promise<IDBDatabase>((resolve) => {
+      const request = indexedDB.open('homeroom');
+      request.onsuccess = () => resolve(request.result);
+    });
+    const counts = await Promise.all([...db.objectStoreNames].map((name) => new Promise<number>((resolve) => {
+      const request = db.transaction(name).objectStore(name).count();
+      request.onsuccess = () => resolve(request.result);
+    })));
+    return counts.reduce((sum, count) => sum + count, 0);
+  });
+  expect(kept).toBe(0);
+  await page.reload();
+  await page.getByRole('button', { name: 'Sign in' }).waitFor();
+});
+
+it('no page broke the Content-Security-Policy or threw', () => {
+  for (const visitor of [teacher, ana, other]) visitor.sound();
+});

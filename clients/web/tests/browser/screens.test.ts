@@ -1,0 +1,165 @@
+/** Every screen on a phone and a desktop, light and dark: a picture, nothing sticking out, and accessible to all. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DESKTOP, PHONE, Visitor, bubble, child, launch, row, say } from './browser';
+import { Node } from './node';
+import { cast } from './school';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+let node: Node;
+let browser: Browser;
+const people = cast();
+const guardian = people.one.guardians[0]!;
+
+/** What axe finds wrong, in one line each. */
+async function findings({ page }: Visitor): Promise<string[]> {
+  await page.evaluate(AXE);
+  return page.evaluate(async () => {
+    const { axe } = globalThis as unknown as { axe: typeof import('axe-core') };
+    const { violations } = await axe.run(document, { rules: { 'color-contrast-enhanced': { enabled: true } } });
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
+  });
+}
+
+beforeAll(async () => {
+  [node, browser] = await Promise.all([Node.start(), launch()]);
+  // Something to see: an announcement, an urgent one, and a conversation.
+  const teacher = await Visitor.arrive(browser, { viewport: DESKTOP });
+  await teacher.enter(await node.link(people.teacher.id));
+  await row(teacher.page, people.room.title).first().click();
+  await teacher.page.locator('.families-column').getByRole('link', { name: /^Announcements/ }).click();
+  for (const [text, urgent] of [
+    ['Field trip on Friday: meet at 8:30 at the main gate. Please give your child a packed lunch and a rain jacket.', false],
+    ['No school tomorrow: the heating has failed. More at https://school.example/news', true],
+  ] as const) {
+    await teacher.page.getByLabel('Write an announcement').fill(text);
+    if (urgent) await teacher.page.getByLabel('Urgent').check();
+    await teacher.page.getByRole('button', { name: 'Announce' }).click();
+    await bubble(teacher.page, text.slice(0, 20)).getByText('sent', { exact: true }).waitFor();
+  }
+  const ana = await Visitor.arrive(browser);
+  await ana.enter(await node.link(guardian.id));
+  await child(ana.page, people.one.student.name).locator('a.row').first().click();
+  await say(ana.page, 'Thank you. Is lunch at school on that day?');
+  await bubble(ana.page, 'Thank you').getByText('delivered', { exact: true }).waitFor();
+  await teacher.leave();
+  await ana.leave();
+});
+afterAll(async () => {
+  await browser?.close();
+  await node?.stop();
+});
+
+describe.each([['phone', PHONE], ['desktop', DESKTOP]] as const)('on a %s', (size, viewport) => {
+  describe.each(['light', 'dark'] as const)('in %s', (colorScheme) => {
+    const name = (screen: string) => `${screen}-${size}-${colorScheme}`;
+
+    it('signing in', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      await visitor.page.goto(await node.link(guardian.id));
+      await visitor.page.getByRole('button', { name: 'Open Homeroom' }).waitFor();
+      await visitor.picture(name('1-link'));
+      expect(await findings(visitor)).toEqual([]);
+      await visitor.page.goto(`${node.origin}/i/not-a-link`);
+      await visitor.page.getByRole('button', { name: 'Open Homeroom' }).click();
+      await visitor.page.getByRole('button', { name: 'Sign in with a code' }).waitFor();
+      await visitor.picture(name('1-link-over'));
+      await visitor.page.getByRole('button', { name: 'Sign in with a code' }).click();
+      await visitor.page.getByLabel('Name on your invitation').fill('nobody');
+      await visitor.page.getByLabel('Code').fill('ABCD-EFGH');
+      await visitor.page.getByRole('button', { name: 'Sign in' }).click();
+      await visitor.page.locator('.form-error').waitFor();
+      await visitor.picture(name('1-code'));
+      expect(await findings(visitor)).toEqual([]);
+      visitor.sound();
+      await visitor.leave();
+    });
+
+    it('a family', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      const { page } = visitor;
+      await visitor.enter(await node.link(guardian.id));
+      await row(page, 'No school tomorrow').waitFor();
+      await visitor.picture(name('2-family-home'));
+      expect(await findings(visitor)).toEqual([]);
+      await row(page, 'No school tomorrow').click();
+      await bubble(page, 'No school tomorrow').waitFor();
+      await visitor.picture(name('2-family-announcements'));
+      expect(await findings(visitor)).toEqual([]);
+      await page.getByRole('link', { name: /Write to the teachers/ }).click();
+      await bubble(page, 'Is lunch at school').getByRole('button', { name: 'Change this message' }).click();
+      await visitor.picture(name('2-family-conversation'));
+      expect(await findings(visitor)).toEqual([]);
+      await page.goto(`${node.origin}/#/settings`);
+      await page.getByLabel('Your language').waitFor();
+      await visitor.picture(name('2-family-settings'));
+      expect(await findings(visitor)).toEqual([]);
+      visitor.sound();
+      await visitor.leave();
+    });
+
+    it('a teacher', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      const { page } = visitor;
+      await visitor.enter(await node.link(people.teacher.id));
+      await visitor.picture(name('3-teacher-home'));
+      expect(await findings(visitor)).toEqual([]);
+      await row(page, people.room.title).first().click();
+      await page.locator('.family').first().waitFor();
+      await visitor.picture(name('3-teacher-families'));
+      expect(await findings(visitor)).toEqual([]);
+      await row(page, 'Is lunch at school').first().click();
+      await bubble(page, 'Is lunch at school').waitFor();
+      await visitor.picture(name('3-teacher-conversation'));
+      expect(await findings(visitor)).toEqual([]);
+      await page.goBack();
+      await page.locator('.families-column').getByRole('link', { name: /^Announcements/ }).click();
+      await page.locator('.reach-line').last().click();
+      await page.locator('.reach-names').waitFor();
+      await page.locator('.messages').evaluate((box) => box.scrollTo(0, box.scrollHeight));
+      await visitor.picture(name('3-teacher-reach'));
+      expect(await findings(visitor)).toEqual([]);
+      visitor.sound();
+      await visitor.leave();
+    });
+
+    it('without a connection', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      const { page } = visitor;
+      await visitor.enter(await node.link(guardian.id));
+      await child(page, people.one.student.name).locator('a.row').first().click();
+      await bubble(page, 'Is lunch at school').waitFor();
+      await page.context().setOffline(true);
+      await page.getByText(/No connection/).waitFor();
+      await say(page, 'Written on the bus.');
+      await bubble(page, 'Written on the bus.').getByText('not sent yet').waitFor();
+      await visitor.picture(name('4-offline'));
+      expect(await findings(visitor)).toEqual([]);
+      // Not sent: the next picture of this conversation is to look like this one.
+      await visitor.leave();
+    });
+  });
+});
+
+it('a conversation can be used with the keyboard alone', async () => {
+  const visitor = await Visitor.arrive(browser, { viewport: DESKTOP });
+  const { page } = visitor;
+  await visitor.enter(await node.link(people.teacher.id));
+  const focused = () => page.evaluate(() => document.activeElement?.textContent ?? '');
+  for (let presses = 0; presses < 10 && !(await focused()).startsWith(people.room.title); presses++) await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await page.locator('.family').first().waitFor();
+  for (let presses = 0; presses < 20 && !(await focused()).includes('Is lunch at school'); presses++) await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await bubble(page, 'Is lunch at school').waitFor();
+  const field = () => page.evaluate(() => document.activeElement?.tagName);
+  for (let presses = 0; presses < 20 && (await field()) !== 'TEXTAREA'; presses++) await page.keyboard.press('Tab');
+  await page.keyboard.type('Yes, it is.');
+  await page.keyboard.press('Enter');
+  await bubble(page, 'Yes, it is.').getByText('sent', { exact: true }).waitFor();
+  visitor.sound();
+  await visitor.leave();
+});
