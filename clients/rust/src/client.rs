@@ -3,7 +3,8 @@
 //! Owns: the calls and their errors. Refuses to know: how they are carried out (see `driver`).
 
 use crate::address::ServerAddress;
-use crate::driver::{Ask, Driver};
+use crate::ask::Ask;
+use crate::driver::Driver;
 use crate::journal::{Journal, JournalError};
 use crate::marks::Kind;
 use crate::outbox::{Command, Outbox, Unsent};

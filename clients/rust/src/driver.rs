@@ -3,18 +3,18 @@
 //! Owns: the one loop that connects, listens, sends and comes back, and what is under way on the current connection.
 //! Refuses to know: backoff, order of sending, continuity: each has a module of its own, and none of them a socket.
 
-use crate::client::{HistoryError, Options, SendError};
+use crate::ask::Ask;
+use crate::client::{HistoryError, Options};
 use crate::connection::{Connection, Heard};
 use crate::marks::{self, Marks};
-use crate::outbox::{Answer, Command, Outbox, Unsent};
+use crate::outbox::Outbox;
 use crate::pace::Pace;
+use crate::phase::{Live, Phase, Step};
 use crate::progress::Progress;
 use crate::reconnect::{Plan, final_stop};
 use crate::update::{Anomaly, Loss, Page, Stop, Update, Welcome};
-use homeroom_protocol::{Address, ByeReason, ClientFrame, ClientId, ConversationId, Fault, Ref, RoomId, ServerFrame};
+use homeroom_protocol::{ByeReason, ClientFrame, ClientId, EventId, Fault, Ref, RoomId, ServerFrame};
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -24,40 +24,6 @@ const PAGES: usize = 16;
 
 /// How long a server may take to answer `hello`.
 const WELCOME_WITHIN: Duration = Duration::from_secs(20);
-
-/// A call of the application's.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    Say {
-        client_id: ClientId,
-        command: Box<Command>,
-        answer: Answer,
-        accepted: oneshot::Sender<Result<(), SendError>>,
-    },
-    Mark {
-        room: RoomId,
-        key: marks::Key,
-        n: u64,
-    },
-    Typing {
-        room: RoomId,
-        to: Address,
-    },
-    History {
-        room: RoomId,
-        conversation: ConversationId,
-        before: Option<u64>,
-        limit: Option<u32>,
-        answer: oneshot::Sender<Result<Page, HistoryError>>,
-    },
-    Refresh {
-        token: String,
-    },
-    Unsent {
-        answer: oneshot::Sender<Vec<Unsent>>,
-    },
-    Close,
-}
 
 /// A command that the server has not answered yet.
 struct UnderWay {
@@ -71,27 +37,6 @@ enum What {
     History(oneshot::Sender<Result<Page, HistoryError>>),
     /// Nobody waits for the answer.
     Other,
-}
-
-/// Where the client is between two connections.
-enum Phase {
-    Waiting { until: Instant },
-    Dialling(Pin<Box<dyn Future<Output = Result<Connection, Loss>> + Send>>),
-    Live(Box<Live>),
-}
-
-struct Live {
-    connection: Connection,
-    /// Set by `welcome`; before it nothing may be sent.
-    pace: Option<Pace>,
-    since: Instant,
-}
-
-enum Step {
-    Dial,
-    Dialled(Result<Connection, Loss>),
-    Heard(Heard),
-    Lost(Loss),
 }
 
 pub(crate) struct Driver {
@@ -313,7 +258,7 @@ impl Driver {
         self.pending.push_back(update);
     }
 
-    fn on_ack(&mut self, reference: Ref, id: Option<homeroom_protocol::EventId>, n: Option<u64>) {
+    fn on_ack(&mut self, reference: Ref, id: Option<EventId>, n: Option<u64>) {
         self.plan.succeeded();
         let Some(under_way) = self.under_way.remove(&reference) else { return };
         match under_way.what {
@@ -460,40 +405,4 @@ impl Driver {
 async fn has_room(updates: &mpsc::Sender<Update>) {
     // Whether there is room or nobody listens any more, the loop finds out by itself.
     drop(updates.reserve().await);
-}
-
-impl Phase {
-    /// What comes next in this phase. Dropping the future loses nothing.
-    async fn step(&mut self) -> Step {
-        match self {
-            Self::Waiting { until } => {
-                sleep_until(*until).await;
-                Step::Dial
-            }
-            Self::Dialling(dialling) => Step::Dialled(dialling.await),
-            Self::Live(live) => match live.connection.next().await {
-                Ok(heard) => Step::Heard(heard),
-                Err(loss) => Step::Lost(loss),
-            },
-        }
-    }
-
-    /// The connection, once commands may be sent on it.
-    fn ready(&self) -> Option<&Live> {
-        match self {
-            Self::Live(live) if live.pace.is_some() => Some(live),
-            _ => None,
-        }
-    }
-
-    /// Until the socket takes frames again; for ever without one.
-    fn room(&self) -> impl Future<Output = ()> + Send + use<> {
-        let room = self.ready().map(|live| live.connection.room());
-        async move {
-            match room {
-                Some(room) => room.await,
-                None => std::future::pending().await,
-            }
-        }
-    }
 }

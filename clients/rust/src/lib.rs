@@ -48,6 +48,7 @@
 #![warn(missing_docs)]
 
 mod address;
+mod ask;
 mod client;
 mod connection;
 mod driver;
@@ -56,6 +57,7 @@ mod journal;
 mod marks;
 mod outbox;
 mod pace;
+mod phase;
 mod progress;
 mod reconnect;
 mod update;

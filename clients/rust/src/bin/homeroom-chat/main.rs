@@ -7,6 +7,7 @@ mod arguments;
 mod compose;
 mod kept;
 mod model;
+mod place;
 mod plain;
 mod screen;
 mod terminal;

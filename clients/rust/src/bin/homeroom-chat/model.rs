@@ -4,84 +4,17 @@
 //! Refuses to know: keys, screens, sockets.
 
 use crate::compose::{Compose, Entered};
+use crate::place::{Conversation, Place, places};
 use homeroom_client::{
-    About, Address, ClientId, Command, ConversationId, Event, EventBody, EventId, Mark, Message, PersonId, Role,
-    RoomDetail, RoomId, RoomKind, Stop, Unsent, Update, You,
+    Address, ClientId, Command, ConversationId, Event, EventBody, EventId, Message, PersonId, RoomDetail, RoomId, Stop,
+    Unsent, Update, You,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long somebody counts as writing after they last said so.
 const WRITING_FOR: Duration = Duration::from_secs(5);
-
-/// A place to read, and mostly to write.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// For people.
-    pub title: String,
-    /// The room.
-    pub room: RoomId,
-    /// Whether it is a class's or a school's.
-    pub kind: RoomKind,
-    /// To whom in it.
-    pub address: Address,
-    /// Whether this person may write here.
-    pub may_write: bool,
-    /// Messages by others that the person has not read.
-    pub unread: u64,
-}
-
-impl Place {
-    /// Its conversation.
-    pub fn conversation(&self) -> ConversationId {
-        self.address.conversation(self.room)
-    }
-}
-
-/// The places of a room, announcements first.
-pub fn places(detail: &RoomDetail, you: &You) -> Vec<Place> {
-    let summary = &detail.summary;
-    let place = |title: String, address: Address, may_write: bool| {
-        let conversation = address.conversation(summary.room);
-        let unread = summary.conversations.iter().find(|known| known.conversation == conversation);
-        let unread = unread.map_or(0, |known| known.unread);
-        let title = format!("{} · {title}", summary.title);
-        Place { title, room: summary.room, kind: summary.kind, address, may_write, unread }
-    };
-    let mut places = vec![place("announcements".to_owned(), Address::Announcements, summary.role == Role::Staff)];
-    if summary.kind == RoomKind::Class {
-        for student in &summary.students {
-            let about = About { guardian: you.person, student: student.person };
-            places.push(place(format!("about {}", student.name), Address::Private(about), true));
-        }
-        for family in &detail.families {
-            for guardian in &family.guardians {
-                let about = About { guardian: guardian.person.person, student: family.student.person };
-                let title = format!("{} about {}", guardian.person.name, family.student.name);
-                places.push(place(title, Address::Private(about), true));
-            }
-        }
-    }
-    places
-}
-
-/// A conversation on the pages.
-#[derive(Debug)]
-pub struct Conversation {
-    /// Where.
-    pub place: Place,
-    /// The last number known.
-    pub n: u64,
-    /// By the numbers of their posts.
-    pub messages: BTreeMap<u64, Message>,
-    /// Whether the newest page of history was fetched.
-    pub loaded: bool,
-    /// Whether there are older messages.
-    pub more: bool,
-    /// The marks of the others.
-    pub others: BTreeMap<PersonId, Mark>,
-}
 
 /// Something said and not yet back as an event.
 #[derive(Debug)]
@@ -94,19 +27,6 @@ pub struct Pending {
     pub text: Option<String>,
     /// Whether the server has it.
     pub acked: bool,
-}
-
-/// How far one's own message has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// In the outbox.
-    Sending,
-    /// The server has it for good.
-    Sent,
-    /// On a device of somebody else.
-    Delivered,
-    /// Read by somebody else.
-    Read,
 }
 
 /// Whether there is a connection.
@@ -228,18 +148,6 @@ impl Model {
         (since.elapsed() < WRITING_FOR).then(|| self.name(*person))
     }
 
-    /// How far one's own message has come.
-    pub fn stage(conversation: &Conversation, n: u64) -> Stage {
-        let furthest = |of: fn(&Mark) -> u64| conversation.others.values().map(of).max().unwrap_or(0);
-        if furthest(|mark| mark.read) >= n {
-            Stage::Read
-        } else if furthest(|mark| mark.delivered) >= n {
-            Stage::Delivered
-        } else {
-            Stage::Sent
-        }
-    }
-
     /// Takes a fresh snapshot of all rooms; what is held of messages stays where it is newer.
     pub fn load_rooms(&mut self, you: You, details: &[RoomDetail]) -> Vec<Effect> {
         let mut held: HashMap<ConversationId, Conversation> = std::mem::take(&mut self.conversations)
@@ -257,14 +165,7 @@ impl Model {
             for place in places(detail, &you) {
                 let id = place.conversation();
                 let known = summary.conversations.iter().find(|known| known.conversation == id);
-                let mut conversation = held.remove(&id).unwrap_or_else(|| Conversation {
-                    place: place.clone(),
-                    n: 0,
-                    messages: BTreeMap::new(),
-                    loaded: false,
-                    more: true,
-                    others: BTreeMap::new(),
-                });
+                let mut conversation = held.remove(&id).unwrap_or_else(|| Conversation::new(place.clone()));
                 conversation.place = place;
                 if let Some(known) = known {
                     conversation.n = conversation.n.max(known.n);
@@ -293,7 +194,7 @@ impl Model {
     ) -> Vec<Effect> {
         let Some(conversation) = self.find(id) else { return Vec::new() };
         for message in messages {
-            merge(conversation, message);
+            conversation.merge(message);
         }
         conversation.loaded = true;
         // The newest page taken anew says nothing about what lies before the oldest that is held.
@@ -335,14 +236,12 @@ impl Model {
                 Vec::new()
             }
             Update::Acked(receipt) => {
-                let before = self.pending.len();
                 self.pending.retain_mut(|pending| {
                     let is = pending.client_id == receipt.client_id;
                     pending.acked |= is;
                     // A post stays until it is back as an event; edits and retractions show in the message.
                     !is || pending.text.is_some()
                 });
-                debug_assert!(before >= self.pending.len());
                 Vec::new()
             }
             Update::Refused { client_id, fault } => {
@@ -399,7 +298,7 @@ impl Model {
             }
         }
         if let Some(message) = message {
-            merge(conversation, message);
+            conversation.merge(message);
         }
         let mut effects = vec![Effect::Delivered { room: event.room, conversation: id, n }];
         if self.open == Some(id) && self.scroll == 0 {
@@ -521,13 +420,4 @@ fn pending(client_id: ClientId, command: &Command) -> Pending {
 
 fn history(place: &Place, before: Option<u64>) -> Effect {
     Effect::LoadHistory { room: place.room, conversation: place.conversation(), before }
-}
-
-/// Puts a message in, unless a newer version of it is held: a page may have been on its way while it was changed.
-fn merge(conversation: &mut Conversation, message: Message) {
-    let version = |message: &Message| (message.retracted_at, message.edited_at);
-    match conversation.messages.get(&message.n) {
-        Some(held) if version(held) > version(&message) => {}
-        _ => drop(conversation.messages.insert(message.n, message)),
-    }
 }

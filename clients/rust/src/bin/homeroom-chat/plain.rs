@@ -4,7 +4,7 @@
 
 use crate::ChatError;
 use crate::kept::Kept;
-use crate::model::Place;
+use crate::place::{self, Place};
 use homeroom_client::{Client, ConversationId, Draft, Http, Post, SendError, Stop, Update, Updates};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -82,7 +82,7 @@ async fn places(http: &Http) -> Result<Vec<Place>, ChatError> {
     let mut places = Vec::new();
     for summary in &home.rooms {
         let detail = http.room(summary.room).await?;
-        places.extend(crate::model::places(&detail, &home.you));
+        places.extend(place::places(&detail, &home.you));
     }
     Ok(places)
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: layout, colours, wrapping, day separators, marks. Refuses to know: what happens when a key is pressed.
 
-use crate::model::{Conversation, Focus, Line as Connection, Model, Stage};
+use crate::model::{Focus, Line as Connection, Model};
+use crate::place::{Conversation, Stage};
 use chrono::{DateTime, Local, NaiveDate};
 use homeroom_client::{Message, RoomKind};
 use ratatui::Frame;
@@ -241,7 +242,7 @@ fn heading<'a>(model: &'a Model, open: &Conversation, message: &Message, at: Dat
     }
     if mine && message.envelope.is_some() {
         spans.push(Span::raw("  "));
-        spans.push(mark(Model::stage(open, message.n)));
+        spans.push(mark(open.stage(message.n)));
     }
     Line::from(spans)
 }

@@ -1,6 +1,8 @@
 //! The pages, drawn into memory and read.
 
 use super::*;
+use crate::model::Effect;
+use crate::place::Place;
 use homeroom_client::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -82,8 +84,6 @@ impl Desk {
         terminal.backend().to_string()
     }
 }
-
-use crate::model::{Effect, Place};
 
 #[test]
 fn a_conversation_shows_names_days_marks_and_what_is_on_its_way() {
