@@ -87,7 +87,11 @@ impl Ids {
         self.rooms[class]
     }
 
-    fn person(&self, source: &str) -> Result<PersonId, CastError> {
+    /// Who somebody is to Homeroom.
+    ///
+    /// # Errors
+    /// When the import lost them.
+    pub fn person(&self, source: &str) -> Result<PersonId, CastError> {
         self.people.get(source).copied().ok_or_else(|| CastError::Missing(source.to_owned()))
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: the command line of the load tests. Refuses to know: the server's code; every run starts a server of its own
 //! from its binary, on this machine, on data made for it.
 
+mod bare;
 mod cast;
 mod checker;
 mod fanout;
@@ -40,6 +41,9 @@ enum Scenario {
     Fanout(fanout::Options),
     /// kill -9 under load, then every acknowledgement and everything heard against the database.
     Kill(kill::Options),
+    /// The bare server that `fanout --compare` starts.
+    #[command(hide = true)]
+    BareServer(bare::Options),
 }
 
 /// What all scenarios need.
@@ -91,6 +95,12 @@ enum Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Scenario::BareServer(options) = arguments.scenario {
+        return match bare::serve(options) {
+            Ok(never) => match never {},
+            Err(error) => fail(&error),
+        };
+    }
     let server_core = arguments.pin.then(pin_self).flatten();
     let surroundings = Surroundings { server: arguments.server.unwrap_or_else(node::beside_this_one), server_core };
     // One thread: what it costs is then one figure, and it never competes with itself.
@@ -102,6 +112,8 @@ fn main() -> ExitCode {
         match &arguments.scenario {
             Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
+            // Served above.
+            Scenario::BareServer(_) => Ok(()),
         }
     });
     match outcome {

@@ -3,6 +3,7 @@
 //! Owns: a `homeroom serve` on a data folder that goes with it: starting, killing, starting again on the same port, and
 //! the other commands of the same binary. Refuses to know: what is done to it meanwhile.
 
+use crate::bare;
 use homeroom_client::ServerAddress;
 use serde::Deserialize;
 use std::ffi::OsStr;
@@ -152,25 +153,10 @@ impl Node {
         let run = |source| NodeError::Run { what: "homeroom serve", source };
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).map_err(run)?;
         let mut command = self.command();
-        command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port));
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn().map_err(run)?;
-        let Some(stdout) = child.stdout.take() else { return Err(self.not_ready()) };
-        let mut lines = BufReader::new(stdout).lines();
-        let port = timeout(READY_WITHIN, async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if let Some((_, port)) = line.split_once("listening on http://127.0.0.1:") {
-                    return port.trim().trim_end_matches('/').parse().ok();
-                }
-            }
-            None
-        })
-        .await;
-        let Ok(Some(port)) = port else { return Err(self.not_ready()) };
+        command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port)).stderr(log);
+        let (child, port) = until_ready(command).await.map_err(run)?.ok_or_else(|| self.not_ready())?;
         self.port = port;
         self.child = Some(child);
-        // Whatever else it prints must not fill the pipe. Ends with the server.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(())
     }
 
@@ -222,14 +208,7 @@ impl Node {
 
     /// A command of the binary, with nothing of the surroundings' settings.
     fn command(&self) -> Command {
-        let mut command = match self.core {
-            Some(core) => {
-                let mut command = Command::new("taskset");
-                command.arg("-c").arg(core.to_string()).arg(&self.binary);
-                command
-            }
-            None => Command::new(&self.binary),
-        };
+        let mut command = bound(&self.binary, self.core);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HOMEROOM_") {
                 command.env_remove(name);
@@ -257,6 +236,70 @@ impl Node {
         }
         Ok(output.stdout)
     }
+}
+
+/// A bare server, to compare with; killed when dropped.
+#[derive(Debug)]
+pub struct Bare {
+    child: Child,
+    port: u16,
+}
+
+impl Bare {
+    /// Starts one: this very program, under another command.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start(options: bare::Options, core: Option<usize>) -> Result<Self, NodeError> {
+        let run = |source| NodeError::Run { what: "the bare server", source };
+        let mut command = bound(&std::env::current_exe().map_err(run)?, core);
+        command.arg("bare-server");
+        if options.gather {
+            command.arg("--gather");
+        }
+        let not_ready = || NodeError::NotReady { log: String::new() };
+        let (child, port) = until_ready(command).await.map_err(run)?.ok_or_else(not_ready)?;
+        Ok(Self { child, port })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn listens_on(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The process, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+}
+
+/// A program, on one processor if so wished.
+fn bound(program: &Path, core: Option<usize>) -> Command {
+    let Some(core) = core else { return Command::new(program) };
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(core.to_string()).arg(program);
+    command
+}
+
+/// Starts a server and reads its port from the line that says where it listens; nothing when it does not say it.
+async fn until_ready(mut command: Command) -> std::io::Result<Option<(Child, u16)>> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let Some(stdout) = child.stdout.take() else { return Ok(None) };
+    let mut lines = BufReader::new(stdout).lines();
+    let port = timeout(READY_WITHIN, async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some((_, port)) = line.split_once("listening on http://127.0.0.1:") {
+                return port.trim().trim_end_matches('/').parse().ok();
+            }
+        }
+        None
+    });
+    let Ok(Some(port)) = port.await else { return Ok(None) };
+    // Whatever else it prints must not fill the pipe. Ends with the server.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok(Some((child, port)))
 }
 
 /// The server binary beside this one: both are built into the same folder.

@@ -1,8 +1,11 @@
 //! Simulated people, signed in.
 //!
-//! Owns: turning a list of source ids into tokens, as the real sign-in does it. Refuses to know: what the people do.
+//! Owns: turning a list of source ids into tokens, as the real sign-in does it, or (for crowds) past it. Refuses to know:
+//! what the people do.
 
+use crate::cast::{CastError, Ids};
 use crate::node::{Node, NodeError};
+use crate::store::Store;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use homeroom_client::{ErrorCode, Http, HttpError, PersonId};
 use indicatif::ProgressBar;
@@ -70,6 +73,17 @@ pub async fn sign_in(node: &Node, people: &[String], progress: &ProgressBar) -> 
         .try_collect()
         .await?;
     people.iter().map(|name| by_name.get(name).cloned().ok_or_else(|| SignInError::NoToken(name.clone()))).collect()
+}
+
+/// Signs a crowd in by writing it into the database of a server that does not run yet.
+///
+/// # Errors
+/// When somebody is missing in it, or it can't be written.
+pub async fn write_in(store: &Store, ids: &Ids, people: &[String]) -> Result<Vec<SignedIn>, CastError> {
+    let persons = people.iter().map(|source| ids.person(source)).collect::<Result<Vec<_>, _>>()?;
+    let tokens = store.sign_in(&persons).await?;
+    let crowd = people.iter().zip(persons).zip(tokens);
+    Ok(crowd.map(|((source, person), token)| SignedIn { source: source.clone(), person, token }).collect())
 }
 
 /// Signs in, and waits when the server wants it slower: all of a load test comes from one address.
