@@ -67,11 +67,17 @@ function Opening() {
   if (store.trouble.value !== null) {
     return (
       <main class="door">
+        <h1 class="visually-hidden">{t.homeroom}</h1>
         <Trouble title={t.cannotReach} retry={() => store.connection.hurry()}>{store.trouble.value || t.cannotReachHint}</Trouble>
       </main>
     );
   }
-  return <main class="page"><div class="page-body"><Skeleton /></div></main>;
+  return (
+    <main class="page">
+      <h1 class="visually-hidden">{t.homeroom}</h1>
+      <div class="page-body"><Skeleton /></div>
+    </main>
+  );
 }
 
 function Columns() {
@@ -79,6 +85,8 @@ function Columns() {
   const rooms = store.rooms.value;
   const teaches = rooms.some((room) => room.role === 'staff');
   const room = here.page === 'room' ? rooms.find(({ id }) => id === here.room) : undefined;
+  // On a desktop the families stand beside the classes from the start; a phone shows them once a class was chosen.
+  const chosen = here.page === 'home' ? rooms.find(({ role, kind }) => role === 'staff' && kind === 'class') : room;
   const conversation = here.page === 'room' ? here.conversation : null;
   const deepest = here.page !== 'room' ? 'home' : conversation || room?.role === 'guardian' ? 'conversation' : 'families';
   useEffect(() => {
@@ -96,7 +104,7 @@ function Columns() {
       </nav>
       {teaches && (
         <section class="column families-column" aria-label={t.families}>
-          {room?.role === 'staff' ? <Families room={room} /> : here.page === 'room' && !room ? <NotYours words={t.classNotFound} /> : null}
+          {chosen?.role === 'staff' ? <Families room={chosen} /> : here.page === 'room' && !room ? <NotYours words={t.classNotFound} /> : null}
         </section>
       )}
       <section class="column conversation-column" aria-label={t.conversation}>

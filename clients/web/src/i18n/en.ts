@@ -21,8 +21,8 @@ export const en = {
   yesterday: 'Yesterday',
 
   // The line
-  offline: 'No connection. What you write is kept on this device and will be sent.',
-  offlineWaiting: (n: number) => `No connection. ${count(n, 'message is', 'messages are')} kept on this device and will be sent.`,
+  offline: 'No connection. What you write is kept and will be sent.',
+  offlineWaiting: (n: number) => `No connection. ${count(n, 'message is', 'messages are')} kept and will be sent.`,
   cannotReach: 'Homeroom can’t be reached',
   cannotReachHint: 'Check your internet connection. This page keeps trying by itself.',
 
@@ -65,8 +65,7 @@ export const en = {
   yourChildren: 'Your children',
   allQuiet: 'All quiet',
   announcements: 'Announcements',
-  noAnnouncements: 'Nothing yet. What the class is told stands here.',
-  noSchoolAnnouncements: 'Nothing yet. What the whole school is told stands here.',
+  noAnnouncements: 'Nothing yet',
   from: (who: string) => `From ${who}`,
   theTeachers: 'The teachers',
   writeTo: (who: string) => `Write to ${who}`,
@@ -95,9 +94,9 @@ export const en = {
 
   // A conversation
   about: (student: string) => `About ${student}`,
-  between: (guardian: string, title: string) => `Only ${guardian} and the staff of ${title} can read this.`,
-  betweenYou: (title: string) => `Only you and the staff of ${title} can read this.`,
-  toAll: (title: string) => `All families and staff of ${title} can read this.`,
+  between: (guardian: string, title: string) => `Only ${guardian} and the staff of ${title} see this.`,
+  betweenYou: (title: string) => `Only you and the staff of ${title} see this.`,
+  toAll: (title: string) => `For all families and staff of ${title}`,
   reads: (language: string) => `Reads ${language}`,
   notInApp: 'not signed in yet',
   reachedByApp: 'in the app',
@@ -106,7 +105,7 @@ export const en = {
   conversation: 'Conversation',
   messages: 'Messages',
   noMessages: (who: string) => `Nothing said yet. Write the first message to ${who}.`,
-  noMessagesYet: 'Nothing yet. New announcements stand here.',
+  noMessagesYet: 'Nothing yet. What all families are told will stand here.',
   noAnnouncementsYet: 'Nothing yet. What you announce, all families of the class read at once.',
   older: 'Show older messages',
   olderLoading: 'Fetching older messages…',

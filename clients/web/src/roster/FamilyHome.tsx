@@ -108,7 +108,7 @@ export function AnnouncementsRow({ room }: { room: Room }) {
   const conversation = store.conversations.value.get(id);
   return (
     <ConversationRow href={linkTo(room.id, id)} icon="announce" title={t.announcements}
-      conversation={conversation} otherwise={room.kind === 'school' ? t.noSchoolAnnouncements : t.noAnnouncements} />
+      conversation={conversation} otherwise={t.noAnnouncements} />
   );
 }
 

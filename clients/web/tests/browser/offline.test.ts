@@ -34,7 +34,7 @@ it('a page says that there is no connection, keeps what is written, and sends it
   await say(ana.page, 'Written while away: one.');
   await say(ana.page, 'Written while away: two.');
   await bubble(ana.page, 'away: two').getByText('not sent yet').waitFor();
-  await ana.page.getByText('2 messages are kept on this device').waitFor();
+  await ana.page.getByText('2 messages are kept').waitFor();
 
   await node.serveAgain();
   await bubble(ana.page, 'away: two').getByText(/delivered|read/).waitFor();

@@ -126,6 +126,46 @@ describe.each([['phone', PHONE], ['desktop', DESKTOP]] as const)('on a %s', (siz
       await visitor.leave();
     });
 
+    it('a page that is opened for the first time: loading, and without an answer', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      const { page } = visitor;
+      let answer = () => undefined as void;
+      await page.route('**/api/v1/home', async (route) => {
+        await new Promise<void>((resolve) => (answer = resolve));
+        await route.abort();
+      });
+      await page.goto(await node.link(guardian.id));
+      await page.getByRole('button', { name: 'Open Homeroom' }).click();
+      await page.locator('.skeleton').waitFor();
+      await visitor.picture(name('5-loading'));
+      expect(await findings(visitor)).toEqual([]);
+      answer();
+      await page.getByText('Homeroom can’t be reached').waitFor();
+      await visitor.picture(name('5-no-answer'));
+      expect(await findings(visitor)).toEqual([]);
+      await page.unroute('**/api/v1/home');
+      await page.getByRole('button', { name: 'Try again' }).click();
+      answer();
+      await page.locator('.home .row').first().waitFor();
+      visitor.sound();
+      await visitor.leave();
+    });
+
+    it('a conversation in which nothing was said, and one that is not there', async () => {
+      const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
+      const { page } = visitor;
+      await visitor.enter(await node.link(people.other.guardians[0]!.id));
+      await child(page, people.other.student.name).locator('a.row').first().click();
+      await page.getByText(/Nothing said yet/).last().waitFor();
+      await visitor.picture(name('6-empty'));
+      expect(await findings(visitor)).toEqual([]);
+      await page.goto(`${page.url().split('/').slice(0, -1).join('/')}/00000000-0000-4000-8000-000000000000`);
+      await page.getByText('This conversation is not yours').waitFor();
+      await visitor.picture(name('6-not-yours'));
+      visitor.sound();
+      await visitor.leave();
+    });
+
     it('without a connection', async () => {
       const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
       const { page } = visitor;
