@@ -60,13 +60,13 @@ export function LinkPage({ secret, entered, useCode }: { secret: string; entered
         <>
           <p role="alert">{attempt.message}</p>
           <p>{t.linkRefusedHint}</p>
-          <button type="button" class="button wide" onClick={useCode}>{t.useCode}</button>
+          <button type="button" class="button wide" key="code" onClick={useCode}>{t.useCode}</button>
         </>
       ) : (
         <>
           <p>{t.welcomeHint}</p>
           <Failure attempt={attempt} />
-          <button type="button" class="button primary wide" disabled={attempt.state === 'busy'}
+          <button type="button" class="button primary wide" key="open" disabled={attempt.state === 'busy'}
             onClick={() => void submit({ secret, keep: 'cookie' })}>
             {attempt.state === 'busy' ? t.opening : t.openHomeroom}
           </button>

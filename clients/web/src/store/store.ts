@@ -70,9 +70,13 @@ export class Store {
   #epoch = 0;
   #refreshing: Promise<void> | null = null;
   #again = false;
-  #dirty = { you: false, rooms: new Set<RoomId>(), conversations: new Set<ConversationId>(), positions: new Set<RoomId>() };
+  #dirty = nothing();
   #forgotten: Changes['forget'] = { rooms: [], conversations: [] };
   #saving: Promise<void> | null = null;
+  /** What is on the device of each conversation: only that may be called delivered. */
+  readonly #stored = new Map<ConversationId, Conversation>();
+  /** Counts sign-ins: what was asked for in an earlier one is not for the eyes of the next. */
+  #visit = 0;
 
   constructor(storage = new Storage(), surroundings?: Surroundings) {
     this.#storage = storage;
@@ -107,6 +111,7 @@ export class Store {
       this.you.value = kept.you;
       this.rooms.value = kept.rooms.sort(byTitle);
       this.conversations.value = new Map(kept.conversations.map((conversation) => [conversation.id, conversation]));
+      for (const conversation of kept.conversations) this.#stored.set(conversation.id, conversation);
       for (const [room, position] of kept.positions) {
         this.#positions.set(room, position);
         this.#held.add(room);
@@ -120,8 +125,12 @@ export class Store {
   /** Forgets all that is on the device, and shows the way in. */
   async signedOut(): Promise<void> {
     this.connection.stop();
-    await this.#saving?.catch(() => undefined);
+    this.#visit += 1;
+    this.#dirty = nothing();
+    this.#forgotten = { rooms: [], conversations: [] };
+    await this.#saving;
     await this.#storage.clear().catch((error: unknown) => console.error('not cleared', error));
+    this.#stored.clear();
     batch(() => {
       this.you.value = null;
       this.rooms.value = [];
@@ -135,7 +144,9 @@ export class Store {
 
   /** Changes the person's language; what is shown follows. */
   async speak(language: Language): Promise<void> {
+    const visit = this.#visit;
     const you = await call('PATCH', 'me', wire.me, { language });
+    if (visit !== this.#visit) return;
     this.you.value = you;
     this.#dirty.you = true;
     this.#save();
@@ -175,9 +186,11 @@ export class Store {
     };
     note('loading');
     const before = held.from;
+    const visit = this.#visit;
     const path = `rooms/${held.room}/conversations/${id}/messages?before=${before}&limit=${limit}`;
     try {
       const page = await call('GET', path, wire.historyPage);
+      if (visit !== this.#visit) return;
       batch(() => {
         const now = this.conversations.value.get(id);
         if (now) this.#put(withPage(now, before, page.messages, page.more));
@@ -194,7 +207,10 @@ export class Store {
   async #prepare(): Promise<Record<RoomId, EventId | null>> {
     if (this.#held.size === 0) {
       try {
-        this.#merge(await call('GET', 'home', wire.home), this.#epoch);
+        const visit = this.#visit;
+        const home = await call('GET', 'home', wire.home);
+        if (visit !== this.#visit) throw new Stop();
+        this.#merge(home, this.#epoch);
         this.trouble.value = null;
       } catch (error) {
         if (this.#refusedForGood(error)) throw new Stop();
@@ -290,16 +306,22 @@ export class Store {
       this.#again = true;
       return this.#refreshing;
     }
+    const visit = this.#visit;
+    const over = () => visit !== this.#visit;
     const run = async () => {
       do {
         this.#again = false;
         const epoch = this.#epoch;
-        this.#merge(await call('GET', 'home', wire.home), epoch);
-        for (const room of this.rooms.value) {
-          this.#detail(await call('GET', `rooms/${room.id}`, wire.roomDetail));
+        const home = await call('GET', 'home', wire.home);
+        if (over()) return;
+        this.#merge(home, epoch);
+        for (const { id } of this.rooms.value) {
+          const detail = await call('GET', `rooms/${id}`, wire.roomDetail).catch(leftMeanwhile);
+          if (over()) return;
+          if (detail) this.#detail(detail);
         }
         await this.#fetchMissed();
-      } while (this.#again);
+      } while (this.#again && !over());
     };
     this.#refreshing = run()
       .catch((error: unknown) => {
@@ -376,9 +398,13 @@ export class Store {
     }
   }
 
+  /** Notes as delivered what is on the device, if it is there without a hole since what was delivered before. */
   #noteDelivered(held: Conversation): void {
-    const whole = !held.more || held.from <= held.mine.delivered + 1;
-    if (whole && held.n > held.mine.delivered) this.marks.note('delivered', held.room, held.id, held.n);
+    const stored = this.#stored.get(held.id);
+    if (!stored) return;
+    const { delivered } = held.mine;
+    const whole = !stored.more || stored.from <= delivered + 1;
+    if (whole && stored.n > delivered) this.marks.note('delivered', held.room, held.id, stored.n);
   }
 
   #told(kind: 'delivered' | 'read', id: ConversationId, n: number): void {
@@ -406,6 +432,7 @@ export class Store {
     const conversations = new Map(this.conversations.value);
     for (const { id } of gone) {
       conversations.delete(id);
+      this.#stored.delete(id);
       this.#dirty.conversations.delete(id);
       this.#forgotten.conversations.push(id);
     }
@@ -443,7 +470,7 @@ export class Store {
         || this.#forgotten.rooms.length || this.#forgotten.conversations.length) {
         const dirty = this.#dirty;
         const forget = this.#forgotten;
-        this.#dirty = { you: false, rooms: new Set(), conversations: new Set(), positions: new Set() };
+        this.#dirty = nothing();
         this.#forgotten = { rooms: [], conversations: [] };
         const conversations = [...dirty.conversations].flatMap((id) => this.conversations.value.get(id) ?? []);
         const positions = new Map([...dirty.positions].filter((room) => this.#held.has(room))
@@ -453,13 +480,28 @@ export class Store {
           rooms: this.rooms.value.filter((room) => dirty.rooms.has(room.id)),
           conversations, positions, forget,
         });
-        for (const conversation of conversations) this.#noteDelivered(conversation);
+        for (const conversation of conversations) {
+          if (!this.conversations.value.has(conversation.id)) continue;
+          this.#stored.set(conversation.id, conversation);
+          this.#noteDelivered(conversation);
+        }
       }
     })()
       // A full disk: the page goes on from memory, and calls nothing delivered.
       .catch((error: unknown) => console.error('not stored', error))
       .finally(() => (this.#saving = null));
   }
+}
+
+/** Nothing that would have to be stored. */
+function nothing() {
+  return { you: false, rooms: new Set<RoomId>(), conversations: new Set<ConversationId>(), positions: new Set<RoomId>() };
+}
+
+/** A room that its person has just left is not there for them; its `left` is on the way. */
+function leftMeanwhile(error: unknown): null {
+  if (error instanceof Refused && error.status === 404) return null;
+  throw error;
 }
 
 function byTitle(a: Room, b: Room): number {

@@ -144,7 +144,6 @@ describe.each([['phone', PHONE], ['desktop', DESKTOP]] as const)('on a %s', (siz
       await visitor.picture(name('5-no-answer'));
       expect(await findings(visitor)).toEqual([]);
       await page.unroute('**/api/v1/home');
-      await page.getByRole('button', { name: 'Try again' }).click();
       answer();
       await page.locator('.home .row').first().waitFor();
       visitor.sound();

@@ -2,29 +2,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { backoff, mayReturn } from '../../src/connection/backoff';
 import { CommandRefused, Connection, LineLost, Stop } from '../../src/connection/connection';
 import type { ServerFrame } from '../../src/protocol';
+import { FakeSocket, welcome } from './socket';
 
-/** The browser's WebSocket, as far as the connection uses it; the test plays the server. */
-class FakeSocket {
-  sent: { type: string; ref?: number; positions?: unknown }[] = [];
-  onopen: (() => void) | null = null;
-  onmessage: ((message: { data: string }) => void) | null = null;
-  onclose: ((close: { code: number }) => void) | null = null;
-  closed = false;
-  send(text: string) {
-    this.sent.push(JSON.parse(text));
-  }
-  close() {
-    this.closed = true;
-  }
-  says(frame: unknown) {
-    this.onmessage?.({ data: JSON.stringify(frame) });
-  }
-}
-
-const welcome = {
-  type: 'welcome', session: 's', you: { person: 'p', name: 'Ana', language: 'es' }, rooms: [],
-  limits: { frame_bytes: 1, text_characters: 1, commands_per_second: 1, command_burst: 1, history_page: 1 },
-};
 const typing = { type: 'typing', room: 'r', to: { kind: 'announcements' } } as const;
 
 function scene(prepare = async (): Promise<Record<string, string | null>> => ({ room: 'position' })) {

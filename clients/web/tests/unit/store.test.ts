@@ -1,0 +1,208 @@
+import { IDBFactory } from 'fake-indexeddb';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { Home, RoomSummary } from '../../src/protocol';
+import { Storage } from '../../src/store/storage';
+import { Store } from '../../src/store/store';
+import { CONVERSATION, ME, ROOM, message, posted, summary, until } from './samples';
+import { FakeSocket, welcome } from './socket';
+
+const room = (more: Partial<RoomSummary> = {}): RoomSummary => ({
+  room: ROOM, kind: 'class', title: 'Class 4B', school: 'Hillside', role: 'guardian', students: [], conversations: [], position: null, ...more,
+});
+
+/** The server, as far as a store asks it over HTTP. */
+let home: Home;
+let history: { messages: ReturnType<typeof message>[]; more: boolean };
+let status: number;
+const asked: string[] = [];
+const opened: Store[] = [];
+
+beforeEach(() => {
+  home = { you: welcome.you, rooms: [room()] };
+  history = { messages: [], more: false };
+  status = 200;
+  asked.length = 0;
+  vi.stubGlobal('fetch', async (url: string) => {
+    asked.push(url);
+    const gone = url.endsWith(ROOM) && home.rooms.length === 0;
+    if (gone) return new Response(JSON.stringify({ code: 'not_found', message: 'No such room.', retryable: false }), { status: 404 });
+    const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false }
+      : url.endsWith('/home') ? home
+      : url.includes('/messages') ? history
+      : { summary: home.rooms[0], staff: [], families: [] };
+    return new Response(JSON.stringify(body), { status });
+  });
+});
+afterEach(() => {
+  for (const store of opened.splice(0)) store.connection.stop();
+  vi.unstubAllGlobals();
+});
+
+function scene(factory = new IDBFactory()) {
+  const sockets: FakeSocket[] = [];
+  const storage = new Storage('t', factory);
+  const store = new Store(storage, {
+    open: () => {
+      const socket = new FakeSocket();
+      sockets.push(socket);
+      return socket as unknown as WebSocket;
+    },
+    random: () => 0,
+  });
+  opened.push(store);
+  const live = async (position: string | null = null) => {
+    await until('a socket', () => sockets.at(-1)?.closed === false);
+    const socket = sockets.at(-1)!;
+    socket.onopen?.();
+    socket.says({ ...welcome, rooms: [{ room: ROOM, title: 'Class 4B', role: 'guardian', position }] });
+    socket.says({ type: 'caught_up', room: ROOM });
+    return socket;
+  };
+  const held = () => store.conversations.value.get(CONVERSATION);
+  /** Answers every command that waits. */
+  const answer = (socket: FakeSocket) => {
+    for (const { ref } of socket.sent) if (ref) socket.says({ type: 'ack', ref });
+  };
+  return { store, storage, sockets, live, held, answer };
+}
+
+it('a device that knows nothing fetches the first screen, and says hello with its positions', async () => {
+  home.rooms = [room({ position: 'event 9', conversations: [summary(9, { last: message(9) })] })];
+  const { store, live } = scene();
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  const socket = await live('event 9');
+  expect(socket.sent[0]).toEqual({ type: 'hello', positions: { [ROOM]: 'event 9' } });
+});
+
+it('delivered is told after the messages are stored, together with the position', async () => {
+  const { store, storage, live, held, answer } = scene();
+  await store.open();
+  const socket = await live();
+  socket.says({ type: 'event', ...posted(1) });
+  expect(held()?.messages).toHaveLength(1);
+  expect(socket.sent.some(({ type }) => type === 'delivered')).toBe(false);
+  await until('told', () => socket.sent.some(({ type }) => type === 'delivered'));
+  const kept = await storage.load();
+  expect(kept.conversations[0]?.messages).toHaveLength(1);
+  expect(kept.positions.get(ROOM)).toBe('event 1');
+  answer(socket);
+  await until('known', () => held()?.mine.delivered === 1);
+});
+
+it('a device that was here before shows what it holds at once, and goes on from its position', async () => {
+  const factory = new IDBFactory();
+  const first = scene(factory);
+  await first.store.open();
+  (await first.live()).says({ type: 'event', ...posted(1) });
+  await vi.waitFor(async () => expect((await first.storage.load()).positions.get(ROOM)).toBe('event 1'));
+  first.store.connection.stop();
+
+  status = 503;
+  const second = scene(factory);
+  await second.store.open();
+  expect(second.store.phase.value).toBe('ready');
+  expect(second.held()?.messages).toHaveLength(1);
+  await until('a socket', () => second.sockets.length === 1);
+  second.sockets[0]!.onopen?.();
+  expect(second.sockets[0]!.sent[0]).toEqual({ type: 'hello', positions: { [ROOM]: 'event 1' } });
+});
+
+it('after a reset what was held is forgotten, and a fresh snapshot takes its place', async () => {
+  const { store, live, held } = scene();
+  await store.open();
+  const socket = await live();
+  for (const n of [1, 2, 3]) socket.says({ type: 'event', ...posted(n) });
+  home.rooms = [room({ position: 'event 2', conversations: [summary(2, { last: message(2, 'restored') })] })];
+  history = { messages: [message(1)], more: false };
+  socket.says({ type: 'reset', room: ROOM, position: 'event 2', reason: 'unknown_position' });
+  await until('restored', () => held()?.messages.at(-1)?.envelope?.text === 'restored');
+  expect(held()).toMatchObject({ n: 2 });
+  // A number that the lost history had too is new again.
+  socket.says({ type: 'event', ...posted(3, { client_id: 'another' }) });
+  expect(held()?.messages.at(-1)?.client_id).toBe('another');
+});
+
+it('events that come before the snapshot of their room are not lost by it', async () => {
+  const { store, live, held } = scene();
+  home.rooms = [];
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  home.rooms = [room({ position: 'event 1', conversations: [summary(1, { last: message(1) })] })];
+  history = { messages: [message(1)], more: false };
+  const socket = await live('event 1');
+  socket.says({ type: 'event', ...posted(2) });
+  await until('the room', () => store.rooms.value.length === 1);
+  expect(held()?.messages.at(-1)?.n).toBe(2);
+  await until('all of it', () => held()?.from === 1);
+  expect(held()?.messages.map(({ n }) => n)).toEqual([1, 2]);
+});
+
+it('what is only known in summary is fetched before it is called delivered', async () => {
+  home.rooms = [room({ position: 'event 3', conversations: [summary(3, { last: message(3), unread: 3 })] })];
+  history = { messages: [message(2), message(1)], more: false };
+  const { store, live, held } = scene();
+  await store.open();
+  const socket = await live('event 3');
+  await until('told', () => socket.sent.some(({ type, n }) => type === 'delivered' && n === 3));
+  expect(held()?.messages).toHaveLength(3);
+  expect(asked.filter((url) => url.includes('before=3'))).toHaveLength(1);
+});
+
+it('reading moves the count at once, and is told to the server', async () => {
+  const { store, live, held } = scene();
+  await store.open();
+  const socket = await live();
+  socket.says({ type: 'event', ...posted(1) });
+  store.read(CONVERSATION, 1);
+  expect(held()?.read).toBe(1);
+  await until('told', () => socket.sent.some(({ type, n }) => type === 'read' && n === 1));
+});
+
+it('what is written without a line is sent after the welcome', async () => {
+  const { store, live } = scene();
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  const conversation = store.conversation(CONVERSATION, ROOM, { kind: 'private', guardian: ME, student: 's' });
+  await store.act(conversation, {
+    kind: 'post', to: { kind: 'private', guardian: ME, student: 's' }, draft: { language: 'es', text: 'hola', protected: [] }, urgent: false,
+  });
+  const socket = await live();
+  await until('sent', () => socket.sent.some(({ type }) => type === 'post'));
+  const post = socket.sent.find(({ type }) => type === 'post')!;
+  socket.says({ type: 'ack', ref: post.ref, id: 'event 1', n: 1 });
+  await until('acknowledged', () => store.outbox.pending.value[0]?.state === 'sent');
+  socket.says({ type: 'event', ...posted(1, { author: ME, client_id: String(post['client_id']) }) });
+  expect(store.outbox.pending.value).toHaveLength(0);
+});
+
+it('a sign-in that is over forgets all that is on the device', async () => {
+  const { store, storage, live } = scene();
+  await store.open();
+  const socket = await live();
+  socket.says({ type: 'event', ...posted(1) });
+  socket.onclose?.({ code: 4401 });
+  await until('signed out', () => store.phase.value === 'signed_out');
+  expect(store.conversations.value.size).toBe(0);
+  expect((await storage.load()).conversations).toEqual([]);
+});
+
+it('a device whose sign-in is over when it opens shows the way in, and does not try on', async () => {
+  status = 401;
+  const { store, sockets } = scene();
+  await store.open();
+  await until('signed out', () => store.phase.value === 'signed_out');
+  expect(sockets).toHaveLength(0);
+  expect(asked).toHaveLength(1);
+});
+
+it('a room that its person has left is forgotten', async () => {
+  const { store, live } = scene();
+  await store.open();
+  const socket = await live();
+  socket.says({ type: 'event', ...posted(1) });
+  home.rooms = [];
+  socket.says({ type: 'left', room: ROOM });
+  expect(store.rooms.value).toHaveLength(0);
+  expect(store.conversations.value.size).toBe(0);
+});
