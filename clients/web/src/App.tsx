@@ -14,6 +14,7 @@ import type { Address, ConversationId } from './protocol';
 import { Classes } from './roster/Classes';
 import { Families } from './roster/Families';
 import { childrenOf, FamilyHome, TopBar } from './roster/FamilyHome';
+import { unread } from './store/conversation';
 import type { Room } from './store/store';
 import { conversationId } from './store/uuid';
 import { Banner, Empty, Skeleton, Trouble } from './ui/states';
@@ -88,10 +89,11 @@ function Columns() {
   // On a desktop the families stand beside the classes from the start; a phone shows them once a class was chosen.
   const chosen = here.page === 'home' ? rooms.find(({ role, kind }) => role === 'staff' && kind === 'class') : room;
   const conversation = here.page === 'room' ? here.conversation : null;
+  const news = [...store.conversations.value.values()].reduce((sum, one) => sum + unread(one), 0);
   const deepest = here.page !== 'room' ? 'home' : conversation || room?.role === 'guardian' ? 'conversation' : 'families';
   useEffect(() => {
-    document.title = room ? `${room.title} – ${t.homeroom}` : t.homeroom;
-  }, [room?.title]);
+    document.title = `${news > 0 ? `(${news}) ` : ''}${room ? `${room.title} – ` : ''}${t.homeroom}`;
+  }, [room?.title, news]);
   return (
     <main class={`columns ${teaches ? 'three' : 'two'} at-${deepest}`}>
       <h1 class="visually-hidden">{t.homeroom}</h1>

@@ -16,7 +16,7 @@ document.documentElement.dir = directionOf(locale);
 addEventListener('online', () => store.connection.hurry());
 addEventListener('offline', () => store.connection.lost());
 document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'visible') store.connection.hurry();
+  if (document.visibilityState === 'visible') store.lookedAt();
 });
 
 // Missing without TLS, and in some private windows: then the page needs the network to open.

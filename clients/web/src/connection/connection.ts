@@ -52,8 +52,10 @@ export interface Surroundings {
   random(): number;
 }
 
-/** No welcome, or no answer to a command, for so long: the line is dead, whatever the browser thinks. */
-const PATIENCE_MS = 12_000;
+/** No answer to a command for so long: the line is dead, whatever the browser thinks. */
+const ANSWER_MS = 10_000;
+/** Connecting may take longer, with several round trips on a slow network. */
+const WELCOME_MS = 20_000;
 /** A session that lived for so long counts as a success; before that, backoff goes on growing. */
 const SETTLED_MS = 5_000;
 
@@ -114,7 +116,7 @@ export class Connection {
     const ref = this.#nextRef;
     this.#nextRef = (this.#nextRef % 0xffff_ffff) + 1;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#socket === socket && this.#gone(), PATIENCE_MS);
+      const timer = setTimeout(() => this.#socket === socket && this.#gone(), ANSWER_MS);
       this.#waiting.set(ref, { resolve, reject, timer });
       socket.send(JSON.stringify({ ...command, ref }));
     });
@@ -138,7 +140,7 @@ export class Connection {
     const socket = this.surroundings.open();
     this.#socket = socket;
     this.#returnAfter = null;
-    this.#timer = setTimeout(() => this.#socket === socket && this.#gone(), PATIENCE_MS);
+    this.#timer = setTimeout(() => this.#socket === socket && this.#gone(), WELCOME_MS);
     socket.onopen = () => socket.send(JSON.stringify({ type: 'hello', positions } satisfies ClientFrame));
     socket.onmessage = (message: MessageEvent) => this.#socket === socket && this.#hear(message.data);
     socket.onclose = (close: CloseEvent) => {

@@ -7,7 +7,6 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { store } from '../page';
 import { languageName, t } from '../i18n';
-import { directionOf } from '../i18n/direction';
 import { Icon } from '../ui/Icon';
 import { draftOf, keepDraft } from './drafts';
 
@@ -82,7 +81,7 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
       {above}
       <div class="composer-line">
         <textarea ref={field} class="field" rows={wide ? 2 : 1} value={text} aria-label={label}
-          placeholder={t.write(languageName(language))} lang={language} dir={text ? directionOf(language) : 'auto'}
+          placeholder={t.write(languageName(language))} lang={language} dir="auto"
           aria-invalid={left < 0} onInput={(event) => change(event.currentTarget.value)} onKeyDown={keys} />
         {!wide && (
           <button class="send" disabled={!ready} aria-label={action}><Icon name="send" /></button>

@@ -24,6 +24,8 @@ import { useReading } from './reading';
 const NEAR_PX = 80;
 /** A screen full: with less than this held, the page before is fetched at once. */
 const SCREEN_FULL = 15;
+/** Of so many announcements the reach is fetched unasked; of older ones on request. */
+const REPORTS = 3;
 
 export function ConversationPane({ room, conversation }: { room: Room; conversation: Conversation }) {
   const [editing, setEditing] = useState<Message | null>(null);
@@ -134,7 +136,7 @@ function Row({ entry, room, conversation, edit, takeBack }: ListProps & { entry:
         name={!own && first ? nameIn(room, message.author) ?? room.title : null}
         state={own ? (forAll ? 'sent' : reached(conversation, message)) : null}
         edit={() => edit(message)} takeBack={() => takeBack(message.id)} />
-      {forAll && room.role === 'staff' && message.envelope && <ReachLine room={room} message={message} own={own} />}
+      {forAll && room.role === 'staff' && message.envelope && <ReachLine room={room} message={message} own={own} unasked={conversation.messages.slice(-REPORTS).includes(message)} />}
     </li>
   );
 }

@@ -151,6 +151,7 @@ export const en = {
   markUrgent: 'Urgent',
   markUrgentHint: 'Only for what can’t wait until tomorrow.',
   reachLine: (delivered: number, read: number, all: number) => `Reached ${delivered} of ${all} · read by ${read}`,
+  reachAsk: 'See who was reached',
   reachLoading: 'Counting who was reached…',
   reachFailed: 'Who was reached could not be fetched.',
   neverSignedIn: (n: number) => `Never signed in (${n})`,

@@ -6,14 +6,29 @@ import type { Message, ReachedGuardian } from '../protocol';
 import type { Room } from '../store/store';
 import { fetchReach, grouped, reports } from './reach';
 
-export function ReachLine({ room, message, own }: { room: Room; message: Message; own: boolean }) {
+interface Props {
+  room: Room;
+  message: Message;
+  own: boolean;
+  /** Whether to fetch the report unasked: the newest few. */
+  unasked: boolean;
+}
+
+export function ReachLine({ room, message, own, unasked }: Props) {
   const [open, setOpen] = useState(false);
   const live = store.line.value === 'live';
   // Marks that came while the line was lost are in nobody's frames: ask again when it is back.
   useEffect(() => {
-    if (live) void fetchReach(room.id, message.id, message.n, true);
-  }, [room.id, message.id, live]);
+    if (live && (unasked || reports.peek().has(message.id))) void fetchReach(room.id, message.id, message.n, true);
+  }, [room.id, message.id, live, unasked]);
   const report = reports.value.get(message.id);
+  if (!report && !unasked) {
+    return (
+      <p class={`reach-wait ${own ? 'own' : ''}`}>
+        <button type="button" class="button quiet" onClick={() => void fetchReach(room.id, message.id, message.n)}>{t.reachAsk}</button>
+      </p>
+    );
+  }
   if (!report || report.state === 'loading') return <p class={`reach-wait ${own ? 'own' : ''}`}>{live ? t.reachLoading : ''}</p>;
   if (report.state === 'failed') {
     return (

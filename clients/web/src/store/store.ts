@@ -62,6 +62,8 @@ export class Store {
   readonly line = computed(() => this.connection.line.value);
 
   readonly #storage: Storage;
+  /** The other pages of this browser: what is kept on the device is kept for all of them. */
+  readonly #pages = globalThis.BroadcastChannel && globalThis.location ? new BroadcastChannel('homeroom') : null;
   /** The id of the last event taken in, by room. */
   readonly #positions = new Map<RoomId, EventId | null>();
   /** Rooms of which a snapshot was merged; only their positions mean anything. */
@@ -96,6 +98,13 @@ export class Store {
       now: () => new Date(),
     });
     this.marks = new Marks((command) => this.connection.send(command), (kind, id, n) => this.#told(kind, id, n));
+    if (this.#pages) {
+      // Whoever is signed in now, it is not for this page to write what it held for the one before.
+      this.#pages.onmessage = () => {
+        this.connection.stop();
+        location.reload();
+      };
+    }
     this.connection.line.subscribe((line) => {
       if (line === 'live') return;
       this.outbox.offline();
@@ -122,9 +131,10 @@ export class Store {
     this.connection.start();
   }
 
-  /** Forgets all that is on the device, and shows the way in. */
+  /** Forgets all that is on the device, and shows the way in; in every page of this browser. */
   async signedOut(): Promise<void> {
     this.connection.stop();
+    this.#pages?.postMessage('signed out');
     this.#visit += 1;
     this.#dirty = nothing();
     this.#forgotten = { rooms: [], conversations: [] };
@@ -150,6 +160,16 @@ export class Store {
     this.you.value = you;
     this.#dirty.you = true;
     this.#save();
+  }
+
+  /** Somebody looks at the page again: come back at once, or find out whether the line that seems to be there still is. */
+  lookedAt(): void {
+    this.connection.hurry();
+    // A telephone that slept may hold a line that is long dead. Repeating a mark changes nothing, and must be answered.
+    const known = [...this.conversations.value.values()].find(({ mine }) => mine.delivered > 0);
+    if (!known || this.line.value !== 'live') return;
+    const { room, id: conversation, mine } = known;
+    this.connection.send({ type: 'delivered', room, conversation, n: mine.delivered }).catch(() => undefined);
   }
 
   /** The conversation, or an empty one where nothing was said yet. */
@@ -225,11 +245,9 @@ export class Store {
     switch (frame.type) {
       case 'welcome': {
         this.limits.value = frame.limits;
-        if (this.you.value && this.you.value.person !== frame.you.person) {
-          // Somebody else signed in, in another page of this browser: nothing of the first one may be seen.
-          void this.signedOut().then(() => location.reload());
-          return;
-        }
+        if (this.#somebodyElse(frame.you)) return;
+        // What could not be fetched may be asked for again.
+        this.history.value = new Map([...this.history.value].filter(([, state]) => state === 'loading'));
         const mine = new Set(frame.rooms.map(({ room }) => room));
         for (const room of [...this.#held]) if (!mine.has(room)) this.#forget(room);
         for (const { room, position } of frame.rooms) if (!this.#held.has(room)) this.#positions.set(room, position);
@@ -333,7 +351,15 @@ export class Store {
     return this.#refreshing;
   }
 
+  /** Somebody else signed in, in another page of this browser: nothing of the first one may be seen by them. */
+  #somebodyElse(you: You): boolean {
+    if (!this.you.value || this.you.value.person === you.person) return false;
+    void this.signedOut().then(() => location.reload());
+    return true;
+  }
+
   #merge(home: Home, epoch: number): void {
+    if (this.#somebodyElse(home.you)) return;
     batch(() => {
       this.you.value = home.you;
       this.#dirty.you = true;

@@ -137,6 +137,23 @@ it('signing out on the page ends it, and leaves nothing on the device', async ()
   await page.getByRole('button', { name: 'Sign in' }).waitFor();
 });
 
+it('two pages of one browser are of one person: whoever signs in last, or nobody', async () => {
+  const first = await Visitor.arrive(browser);
+  await first.enter(await node.link(people.one.guardians[0]!.id));
+  await first.page.getByText(people.one.student.name).waitFor();
+  const second = await first.page.context().newPage();
+  await second.goto(await node.link(people.other.guardians[0]!.id));
+  await second.getByRole('button', { name: 'Open Homeroom' }).click();
+  await second.getByText(people.other.student.name).waitFor();
+  await first.page.getByText(people.other.student.name).waitFor();
+  expect(await first.page.locator('body').innerText()).not.toContain(people.one.student.name);
+  await second.getByRole('link', { name: 'Settings' }).click();
+  await second.getByRole('button', { name: 'Sign out' }).click();
+  await first.page.getByRole('button', { name: 'Sign in' }).waitFor();
+  first.sound();
+  await first.leave();
+});
+
 it('no page broke the Content-Security-Policy or threw', () => {
   for (const visitor of [teacher, ana, other]) visitor.sound();
 });

@@ -157,12 +157,12 @@ describe('the connection', () => {
     connection.start();
     const socket = await live();
     const sent = expect(connection.send(typing)).rejects.toBeInstanceOf(LineLost);
-    await vi.advanceTimersByTimeAsync(12_500);
+    await vi.advanceTimersByTimeAsync(10_500);
     await sent;
     expect(socket.closed).toBe(true);
     await opened();
     expect(sockets).toHaveLength(2);
-    await vi.advanceTimersByTimeAsync(13_000);
+    await vi.advanceTimersByTimeAsync(20_500);
     expect(sockets[1]!.closed).toBe(true);
   });
 
