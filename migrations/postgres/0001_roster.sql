@@ -14,11 +14,15 @@ CREATE TABLE district (
     created_at TIMESTAMPTZ NOT NULL
 );
 
+-- `source_digest` is the SHA-256 of what the roster last said of a row: an import changes the rows whose digest differs. Empty:
+-- the roster no longer has it, but something of ours (a room, a message) still refers to it.
+
 -- An organisation of the roster: a school, or what stands above it (kind: school, district, local, state, national, department).
 CREATE TABLE school (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
     parent_source_id TEXT,
@@ -30,6 +34,7 @@ CREATE TABLE term (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     title TEXT NOT NULL,
     kind TEXT NOT NULL,
     begins_on TEXT NOT NULL,
@@ -43,6 +48,7 @@ CREATE TABLE course (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     title TEXT NOT NULL,
     school_id UUID NOT NULL REFERENCES school (id),
     UNIQUE (district_id, source_id)
@@ -52,6 +58,7 @@ CREATE TABLE class (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     title TEXT NOT NULL,
     kind TEXT NOT NULL,
     course_id UUID NOT NULL REFERENCES course (id),
@@ -70,6 +77,7 @@ CREATE TABLE person (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     username TEXT NOT NULL,
     given_name TEXT NOT NULL,
     family_name TEXT NOT NULL,
@@ -95,11 +103,12 @@ CREATE TABLE person_role (
 );
 CREATE INDEX person_role_by_school ON person_role (school_id);
 
--- Who speaks for whom.
+-- Who speaks for whom. The roster may say so at the guardian or at the student; `listed_by` is who was asked.
 CREATE TABLE guardianship (
     guardian_id UUID NOT NULL REFERENCES person (id) ON DELETE CASCADE,
     student_id UUID NOT NULL REFERENCES person (id) ON DELETE CASCADE,
-    PRIMARY KEY (guardian_id, student_id)
+    listed_by UUID NOT NULL REFERENCES person (id) ON DELETE CASCADE,
+    PRIMARY KEY (guardian_id, student_id, listed_by)
 );
 CREATE INDEX guardianship_by_student ON guardianship (student_id);
 
@@ -107,6 +116,7 @@ CREATE TABLE enrollment (
     id UUID PRIMARY KEY,
     district_id UUID NOT NULL REFERENCES district (id),
     source_id TEXT NOT NULL,
+    source_digest BYTEA NOT NULL,
     class_id UUID NOT NULL REFERENCES class (id),
     person_id UUID NOT NULL REFERENCES person (id),
     role TEXT NOT NULL,

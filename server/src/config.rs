@@ -15,6 +15,8 @@ use std::time::Duration;
 pub struct Setting {
     /// As in the file; the flag has hyphens for underscores, the environment variable is `HOMEROOM_` and capitals.
     pub key: &'static str,
+    /// As a flag, without the hyphens in front.
+    pub flag: &'static str,
     /// What it is for.
     pub help: &'static str,
     /// What it is when nobody says.
@@ -27,54 +29,68 @@ pub struct Setting {
 pub const SETTINGS: [Setting; 10] = [
     Setting {
         key: "listen",
+        flag: "listen",
         help: "Address and port to serve on; port 0 takes a free one",
         default: "127.0.0.1:8080",
         secret: false,
     },
     Setting {
         key: "data_dir",
+        flag: "data-dir",
         help: "Folder for the SQLite database and the control socket",
         default: "./data",
         secret: false,
     },
     Setting {
         key: "database_url",
+        flag: "database-url",
         help: "postgres://user:password@host:port/name; without it SQLite in the data folder",
         default: "",
         secret: true,
     },
     Setting {
         key: "redis_urls",
+        flag: "redis-urls",
         help: "Redis for several nodes (not there yet: leave it out)",
         default: "",
         secret: true,
     },
     Setting {
         key: "public_url",
+        flag: "public-url",
         help: "How browsers reach this server, such as https://homeroom.example; for links and the origin check",
         default: "",
         secret: false,
     },
     Setting {
         key: "metrics_listen",
+        flag: "metrics-listen",
         help: "Address and port for /metrics; without it there are none",
         default: "",
         secret: false,
     },
     Setting {
         key: "workers",
+        flag: "workers",
         help: "Threads that serve sessions; 0 takes one for each core",
         default: "0",
         secret: false,
     },
     Setting {
         key: "drain_seconds",
+        flag: "drain-seconds",
         help: "How long sessions have to leave when the server stops",
         default: "5",
         secret: false,
     },
-    Setting { key: "log", help: "What is logged, such as info or homeroom=debug", default: "info", secret: false },
-    Setting { key: "log_format", help: "text or json", default: "text", secret: false },
+    Setting {
+        key: "log",
+        flag: "log",
+        help: "What is logged, such as info or homeroom=debug",
+        default: "info",
+        secret: false,
+    },
+    Setting { key: "log_format", flag: "log-format", help: "text or json", default: "text", secret: false },
 ];
 
 /// How log lines look.
@@ -134,12 +150,6 @@ pub struct Layers {
 }
 
 impl Setting {
-    /// The flag, without its hyphens in front.
-    #[must_use]
-    pub fn flag(&self) -> String {
-        self.key.replace('_', "-")
-    }
-
     /// The environment variable.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -161,7 +171,7 @@ impl Layers {
         let mut reading = Reading { values: BTreeMap::new(), mistakes: Vec::new() };
         let file = self.file_values(&mut reading.mistakes);
         for setting in &SETTINGS {
-            let flag = self.flags.get(setting.key).map(|value| (value.clone(), format!("--{}", setting.flag())));
+            let flag = self.flags.get(setting.key).map(|value| (value.clone(), format!("--{}", setting.flag)));
             let variable =
                 || self.environment.get(&setting.variable()).map(|value| (value.clone(), setting.variable()));
             let in_file = || file.get(setting.key).cloned();

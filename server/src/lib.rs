@@ -5,8 +5,11 @@
 //! `log` knows neither.
 
 pub mod app;
+pub mod backup;
 pub mod bus;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod conversation;
 pub mod db;
 pub mod error;
@@ -14,4 +17,5 @@ pub mod identity;
 pub mod live;
 pub mod log;
 pub mod metrics;
+pub mod roster;
 pub mod web;

@@ -1,0 +1,488 @@
+//! The command line.
+//!
+//! Owns: the commands and their help, and what is shown in a terminal. Refuses to know: how the work is done.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command or the configuration makes no sense, 3 a roster has bad rows.
+
+use crate::app;
+use crate::config::{Config, Layers, LogFormat, SETTINGS};
+use crate::control::{self, Answer, Hands, Request};
+use crate::db::{Db, Location};
+use crate::log::{Listeners, Log};
+use crate::roster::{ImportOptions, Progress, places};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use homeroom_protocol::Role;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::error::Error;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How often places in rooms are looked at: enrolments begin and end by their dates.
+const PLACES: Duration = Duration::from_secs(3_600);
+
+const FAILED: u8 = 1;
+const SENSELESS: u8 = 2;
+const BAD_ROWS: u8 = 3;
+
+/// The command line's grammar.
+#[must_use]
+pub fn grammar() -> Command {
+    let mut homeroom = Command::new("homeroom")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Homeroom: the real-time line between home and school")
+        .after_help(
+            "Every setting is also an environment variable (HOMEROOM_LISTEN, HOMEROOM_DATA_DIR, …) and a key in the \
+             configuration file. Flags win over the environment, and that over the file.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .global(true)
+                .value_name("FILE")
+                .help("Configuration file (TOML) [default: homeroom.toml in the data folder, if it is there]")
+                .help_heading("Settings"),
+        );
+    for setting in &SETTINGS {
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+        homeroom = homeroom.arg(
+            Arg::new(setting.key)
+                .long(setting.flag)
+                .global(true)
+                .value_name("VALUE")
+                .help(format!("{}{default}", setting.help))
+                .help_heading("Settings"),
+        );
+    }
+    let people = || {
+        Arg::new("people")
+            .value_name("PERSON")
+            .num_args(0..)
+            .help("sourcedId or username of the roster; several are fine")
+    };
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Answer in JSON, for programs");
+    homeroom
+        .subcommand(Command::new("serve").about("Start a server").after_help(
+            "Example: homeroom serve --listen 0.0.0.0:8080 --public-url https://homeroom.example\n\n\
+             Stops on SIGTERM or Ctrl-C: sessions are told when to come back. A second signal stops at once.",
+        ))
+        .subcommand(Command::new("migrate").about("Bring the database's schema up to date").after_help(
+            "A server does this by itself when it starts. Run it beforehand to see that it works.",
+        ))
+        .subcommand(
+            Command::new("import")
+                .about("Import a school from OneRoster CSV 1.1 or 1.2")
+                .after_help(
+                    "Examples:\n  homeroom import roster.zip --dry-run\n  homeroom import export/ --skip-bad-rows bad.csv\n\n\
+                     Everything is checked before anything is written. The same roster twice changes nothing.\n\
+                     Talks to the running server of the data folder, if there is one.",
+                )
+                .arg(Arg::new("path").value_name("FOLDER-OR-ZIP").required(true).help("What the school's system exported"))
+                .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Only say what would change"))
+                .arg(
+                    Arg::new("skip-bad-rows")
+                        .long("skip-bad-rows")
+                        .value_name("FILE")
+                        .help("Leave bad rows out, and write them to FILE"),
+                )
+                .arg(
+                    Arg::new("allow-mass-removal")
+                        .long("allow-mass-removal")
+                        .action(ArgAction::SetTrue)
+                        .help("Go on although more than half of the people would be removed"),
+                )
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("invite")
+                .about("Make one-time links and codes to sign in with, good for 14 days")
+                .after_help("Examples:\n  homeroom invite ana.silva\n  homeroom invite --role guardian --json")
+                .arg(people())
+                .arg(
+                    Arg::new("role")
+                        .long("role")
+                        .value_parser(["staff", "guardian"])
+                        .action(ArgAction::Append)
+                        .help("Everybody who is this somewhere"),
+                )
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("sign-out")
+                .about("End all sign-ins and open invitations of people")
+                .arg(people().required(true)),
+        )
+        .subcommand(
+            Command::new("backup")
+                .about("Write a copy of the SQLite database, while it is used")
+                .after_help("Restore it by stopping the server and putting the copy in the place of DATA_DIR/homeroom.db.")
+                .arg(Arg::new("file").value_name("FILE").required(true).help("Where to; must not be there yet")),
+        )
+        .subcommand(
+            Command::new("status").about("Say whether a server runs on the data folder, and how many people its roster has"),
+        )
+}
+
+/// Runs a command.
+#[must_use]
+pub fn run() -> ExitCode {
+    let matches = match grammar().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(SENSELESS) } else { ExitCode::SUCCESS };
+            // Nowhere to say that help could not be said.
+            let _unsaid = error.print();
+            return code;
+        }
+    };
+    let Some((name, arguments)) = matches.subcommand() else { return ExitCode::from(SENSELESS) };
+    let config = match configuration(arguments) {
+        Ok(config) => config,
+        Err(error) => return fail(SENSELESS, &*error),
+    };
+    if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
+        let why = format!("the data folder {} can't be made: {error}", config.data_dir.display());
+        return complain(SENSELESS, &why);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(command(name, arguments, &config)),
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+async fn command(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCode {
+    let text = |name: &str| arguments.get_one::<String>(name).cloned().unwrap_or_default();
+    let flag = |name: &str| arguments.get_flag(name);
+    let people = || arguments.get_many::<String>("people").into_iter().flatten().cloned().collect::<Vec<String>>();
+    match name {
+        "serve" => serve(config).await,
+        "migrate" => migrate(config).await,
+        "import" => {
+            let options = ImportOptions {
+                dry_run: flag("dry-run"),
+                skip_bad_rows: arguments.get_one::<String>("skip-bad-rows").map(|file| absolute(file)),
+                allow_mass_removal: flag("allow-mass-removal"),
+            };
+            let request = Request::Import { path: absolute(&text("path")), options };
+            show_import(ask(config, request).await, flag("json"))
+        }
+        "invite" => {
+            let role = |name: &String| if name == "staff" { Role::Staff } else { Role::Guardian };
+            let roles: Vec<Role> = arguments.get_many("role").into_iter().flatten().map(role).collect();
+            let people = people();
+            if people.is_empty() && roles.is_empty() {
+                return complain(SENSELESS, "name somebody: `homeroom invite PERSON`, or `--role guardian`");
+            }
+            show_invited(ask(config, Request::Invite { people, roles }).await, flag("json"))
+        }
+        "sign-out" => match ask(config, Request::SignOut { people: people() }).await {
+            Ok(Answer::SignedOut { count }) => say(&format!("{count} sign-in(s) ended")),
+            other => unexpected(other),
+        },
+        "backup" => match ask(config, Request::Backup { file: absolute(&text("file")) }).await {
+            Ok(Answer::BackedUp { bytes }) => say(&format!("{bytes} bytes written and checked")),
+            other => unexpected(other),
+        },
+        _ => match control::ask(&config.data_dir, &Request::Status, |_| {}).await {
+            Ok(Some(Answer::Status { people })) => say(&format!("a server runs; its roster has {people} people")),
+            Ok(Some(other)) => unexpected(Ok(other)),
+            Ok(None) => complain(FAILED, &format!("no server runs on {}", config.data_dir.display())),
+            Err(error) => fail(FAILED, &error),
+        },
+    }
+}
+
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+fn configuration(arguments: &ArgMatches) -> Result<Config, Box<dyn Error>> {
+    let mut layers = Layers::default();
+    for setting in &SETTINGS {
+        if let Some(value) = arguments.get_one::<String>(setting.key) {
+            layers.flags.insert(setting.key.to_owned(), value.clone());
+        }
+    }
+    layers.environment = std::env::vars().filter(|(name, _)| name.starts_with("HOMEROOM_")).collect();
+    let named =
+        arguments.get_one::<String>("config").cloned().or_else(|| layers.environment.get("HOMEROOM_CONFIG").cloned());
+    let file = match named {
+        Some(named) => Some(PathBuf::from(named)),
+        None => {
+            let folder = layers.flags.get("data_dir").or_else(|| layers.environment.get("HOMEROOM_DATA_DIR"));
+            let usual = Path::new(folder.map_or("./data", String::as_str)).join("homeroom.toml");
+            usual.is_file().then_some(usual)
+        }
+    };
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        layers.file = Some((file, text));
+    }
+    Ok(layers.read()?)
+}
+
+/// The folder's lock: held by a server, or by a command while none runs.
+fn lock(config: &Config) -> Result<File, String> {
+    let path = config.data_dir.join("homeroom.lock");
+    let unlockable = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unlockable)?;
+    if file.try_lock().is_err() {
+        let mut holder = String::new();
+        // Whoever holds it has written their number.
+        let _unread = file.read_to_string(&mut holder);
+        return Err(format!(
+            "another homeroom (process {}) uses {}; stop it first, or choose another folder with --data-dir",
+            holder.trim(),
+            config.data_dir.display()
+        ));
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(unlockable)?;
+    Ok(file)
+}
+
+async fn serve(config: &Config) -> ExitCode {
+    trace(config);
+    let _lock = match lock(config) {
+        Ok(lock) => lock,
+        Err(why) => return complain(FAILED, &why),
+    };
+    let running = match app::start(config).await {
+        Ok(running) => running,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let base_url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", running.address));
+    let hands = Hands {
+        db: running.node.log.db().clone(),
+        log: running.node.log.clone(),
+        node: Some(running.node.clone()),
+        base_url,
+    };
+    let control = match control::serve(&config.data_dir, hands) {
+        Ok(control) => tokio::spawn(control),
+        Err(error) => return complain(FAILED, &format!("{}: {error}", control::path(&config.data_dir).display())),
+    };
+    let keeping = tokio::spawn(keep_places(running.node.log.clone()));
+    println!("listening on http://{}", running.address);
+    if let Some(address) = running.metrics_address {
+        println!("metrics on http://{address}/metrics");
+    }
+    // Whoever reads this from a pipe waits for it.
+    let _unflushed = std::io::stdout().flush();
+    signal().await;
+    tracing::info!("stopping: sessions are told when to come back");
+    tokio::spawn(async {
+        signal().await;
+        tracing::warn!("stopped at once");
+        std::process::exit(i32::from(FAILED));
+    });
+    control.abort();
+    keeping.abort();
+    running.stop().await;
+    // It is stale from here on, and would only make the next command wait.
+    let _gone = std::fs::remove_file(control::path(&config.data_dir));
+    ExitCode::SUCCESS
+}
+
+async fn keep_places(log: Log) {
+    loop {
+        if let Err(error) = places::follow(log.db(), &log, &|_| {}).await {
+            tracing::warn!(%error, "places in rooms can't be brought up to date; tried again in an hour");
+        }
+        tokio::time::sleep(PLACES).await;
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            // Either is the same wish; a dropped `recv` loses nothing that matters.
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+async fn migrate(config: &Config) -> ExitCode {
+    let _lock = match (&config.database, lock(config)) {
+        (Location::Sqlite(_), Err(why)) => return complain(FAILED, &why),
+        (_, lock) => lock,
+    };
+    match Db::open(&config.database).await {
+        Ok(db) => {
+            db.close().await;
+            say("the schema is up to date")
+        }
+        Err(error) => fail(FAILED, &error),
+    }
+}
+
+/// Has it done by the server, or here if there is none.
+async fn ask(config: &Config, request: Request) -> Result<Answer, Box<dyn Error>> {
+    let bar = Bar::default();
+    if let Some(answer) = control::ask(&config.data_dir, &request, |progress| bar.show(&progress)).await? {
+        return Ok(answer);
+    }
+    let _lock = match (&config.database, lock(config)) {
+        (Location::Sqlite(_), Err(why)) => return Err(why.into()),
+        (_, lock) => lock,
+    };
+    let db = Db::open(&config.database).await?;
+    let log = Log::start(&db, Listeners::none());
+    let base_url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
+    let hands = Hands { db: db.clone(), log, node: None, base_url };
+    let answer = control::perform(&hands, request, &|progress| bar.show(&progress)).await;
+    db.close().await;
+    Ok(answer)
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+struct Bar(ProgressBar);
+
+impl Default for Bar {
+    fn default() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:30} {percent:>3}% {elapsed}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+}
+
+impl Bar {
+    fn show(&self, progress: &Progress) {
+        if std::io::stderr().is_terminal() {
+            self.0.set_message(progress.stage.clone());
+            self.0.set_length(progress.total);
+            self.0.set_position(progress.done);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn show_import(answer: Result<Answer, Box<dyn Error>>, json: bool) -> ExitCode {
+    match answer {
+        Ok(answer @ (Answer::Imported(_) | Answer::BadRows { .. })) if json => {
+            let bad = matches!(answer, Answer::BadRows { .. });
+            println!("{}", serde_json::to_string(&answer).unwrap_or_default());
+            if bad { ExitCode::from(BAD_ROWS) } else { ExitCode::SUCCESS }
+        }
+        Ok(Answer::Imported(report)) => {
+            println!(
+                "{:16} {:>9} {:>9} {:>9}",
+                if report.dry_run { "would be" } else { "" },
+                "added",
+                "changed",
+                "removed"
+            );
+            for (name, changes) in report.lines() {
+                println!("{name:16} {:>9} {:>9} {:>9}", changes.added, changes.changed, changes.removed);
+            }
+            if report.skipped > 0 {
+                println!("{} bad row(s) were left out", report.skipped);
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(Answer::BadRows { rows, total }) => {
+            for row in rows.iter().take(50) {
+                eprintln!("{row}");
+            }
+            if total > 50 {
+                eprintln!("… and {} more", total - 50);
+            }
+            complain(
+                BAD_ROWS,
+                &format!(
+                    "nothing was imported: {total} row(s) can't be taken; mend them, or leave them out with --skip-bad-rows FILE"
+                ),
+            )
+        }
+        other => unexpected(other),
+    }
+}
+
+fn show_invited(answer: Result<Answer, Box<dyn Error>>, json: bool) -> ExitCode {
+    match answer {
+        Ok(Answer::Invited { invitations }) if json => {
+            println!("{}", serde_json::to_string_pretty(&invitations).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Ok(Answer::Invited { invitations }) => {
+            for invited in invitations {
+                println!(
+                    "{}\n  link  {}\n  or sign in as {} with the code {}\n",
+                    invited.name, invited.link, invited.username, invited.code
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        other => unexpected(other),
+    }
+}
+
+fn unexpected(answer: Result<Answer, Box<dyn Error>>) -> ExitCode {
+    match answer {
+        Ok(Answer::Failed { message }) => complain(FAILED, &message),
+        Ok(_) => complain(FAILED, "the server answered something else than was asked; is it of another version?"),
+        Err(error) => fail(FAILED, &*error),
+    }
+}
+
+fn say(words: &str) -> ExitCode {
+    println!("{words}");
+    ExitCode::SUCCESS
+}
+
+fn complain(code: u8, words: &str) -> ExitCode {
+    eprintln!("homeroom: {words}");
+    ExitCode::from(code)
+}
+
+fn fail(code: u8, error: &dyn Error) -> ExitCode {
+    complain(code, &chain(error))
+}
+
+/// An error with what caused it.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !words.contains(&more) {
+            words.push_str(": ");
+            words.push_str(&more);
+        }
+        source = cause.source();
+    }
+    words
+}
+
+fn trace(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_default();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber is refused; the first one goes on.
+    let _already = match config.log_format {
+        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}

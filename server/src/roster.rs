@@ -1,0 +1,220 @@
+//! The roster: who is at school, from the school's own system.
+//!
+//! Owns: importing OneRoster CSV: everything is staged and checked first, then what differs is applied in short
+//! transactions, and places in rooms follow. Refuses to know: what is said in the rooms.
+//!
+//! Ids are derived from the district and the roster's `sourcedId`, so references need no look-ups and importing again finds
+//! the same rows.
+
+mod apply;
+pub mod files;
+pub mod places;
+mod source;
+mod stage;
+
+use crate::db::Db;
+use crate::log::{AppendError, Log};
+use serde::{Deserialize, Serialize};
+use source::Source;
+use stage::{BadRows, Staged};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// How to import.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ImportOptions {
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Leave bad rows out, and write them here.
+    pub skip_bad_rows: Option<PathBuf>,
+    /// Go on although more than half of the people would be removed.
+    pub allow_mass_removal: bool,
+}
+
+/// How far an import has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: String,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is.
+    pub total: u64,
+}
+
+/// Called with the progress, now and then.
+pub type OnProgress<'a> = dyn Fn(Progress) + Send + Sync + 'a;
+
+/// Rows that changed, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// New.
+    pub added: u64,
+    /// Known, and different now.
+    pub changed: u64,
+    /// No longer in the roster.
+    pub removed: u64,
+}
+
+/// What an import did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Schools and what stands above them.
+    pub orgs: Changes,
+    /// Years and terms.
+    pub sessions: Changes,
+    /// Courses.
+    pub courses: Changes,
+    /// Classes.
+    pub classes: Changes,
+    /// People.
+    pub people: Changes,
+    /// Who is in which class.
+    pub enrollments: Changes,
+    /// Who speaks for whom.
+    pub guardianships: Changes,
+    /// Places in rooms. A dry run does not know them.
+    pub places: Changes,
+    /// Bad rows that were left out.
+    pub skipped: u64,
+    /// Nothing was written.
+    pub dry_run: bool,
+}
+
+impl Report {
+    /// The lines of the report.
+    #[must_use]
+    pub fn lines(&self) -> [(&'static str, Changes); 8] {
+        [
+            ("schools", self.orgs),
+            ("terms", self.sessions),
+            ("courses", self.courses),
+            ("classes", self.classes),
+            ("people", self.people),
+            ("enrollments", self.enrollments),
+            ("guardians", self.guardianships),
+            ("places in rooms", self.places),
+        ]
+    }
+}
+
+/// A row that can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// The file.
+    pub file: String,
+    /// The line, counted from 1; 0 for the file as a whole.
+    pub line: u64,
+    /// The column.
+    pub column: String,
+    /// What it says, shortened.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl BadRow {
+    fn of_file(file: &str, column: &str, value: &str, reason: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: column.to_owned(),
+            value: value.chars().take(80).collect(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ", line {}", self.line)?;
+        }
+        if !self.column.is_empty() {
+            write!(f, ", {}", self.column)?;
+        }
+        if !self.value.is_empty() {
+            write!(f, " {:?}", self.value)?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// No manifest.
+    #[error("there is no manifest.csv; give the folder or zip that your school's system exported as OneRoster CSV")]
+    NoManifest,
+    /// Another version.
+    #[error("the manifest says OneRoster {0:?}; versions 1.1 and 1.2 are read")]
+    Version(String),
+    /// A manifest that names no file.
+    #[error("the manifest names no file to read")]
+    Nothing,
+    /// A file can't be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Rows are bad.
+    #[error("{total} row(s) can't be taken; mend them, or leave them out with --skip-bad-rows FILE")]
+    Bad {
+        /// The first of them.
+        rows: Vec<BadRow>,
+        /// How many there are.
+        total: u64,
+    },
+    /// It would remove more than half.
+    #[error("this would remove {removed} of {present} people; if that is meant, say --allow-mass-removal")]
+    MassRemoval {
+        /// Who would go.
+        removed: u64,
+        /// Who is there.
+        present: u64,
+    },
+    /// The database.
+    #[error("the database failed; what was applied so far stands, importing again goes on from there")]
+    Database(#[from] sqlx::Error),
+    /// The log.
+    #[error("places in rooms could not be changed; importing again goes on from there")]
+    Places(#[from] AppendError),
+}
+
+/// Imports a roster from a folder or zip.
+///
+/// # Errors
+/// [`ImportError`]. Up to and including the check nothing is written.
+pub async fn import(
+    db: &Db,
+    log: &Log,
+    path: &Path,
+    options: &ImportOptions,
+    progress: &OnProgress<'_>,
+) -> Result<Report, ImportError> {
+    let source = Source::open(path)?;
+    let mut bad = BadRows::new(options.skip_bad_rows.is_some());
+    let staged = Staged::read(&source, &mut bad, progress).await?;
+    progress(Progress { stage: "checking".to_owned(), done: 0, total: 1 });
+    staged.check_references(db, &source, &mut bad).await?;
+    if bad.total > 0 {
+        match &options.skip_bad_rows {
+            Some(file) => write_bad_rows(file, &bad.rows)?,
+            None => return Err(ImportError::Bad { rows: bad.rows, total: bad.total }),
+        }
+    }
+    let mut report = Report { skipped: bad.total, dry_run: options.dry_run, ..Report::default() };
+    apply::apply(db, &staged, &source, options, &mut report, progress).await?;
+    if !options.dry_run {
+        report.places = places::follow(db, log, progress).await?;
+    }
+    Ok(report)
+}
+
+fn write_bad_rows(file: &Path, rows: &[BadRow]) -> Result<(), ImportError> {
+    let unwritable = |error: &dyn fmt::Display| ImportError::Unreadable(format!("{}: {error}", file.display()));
+    let mut writer = csv::Writer::from_path(file).map_err(|error| unwritable(&error))?;
+    for row in rows {
+        writer.serialize(row).map_err(|error| unwritable(&error))?;
+    }
+    writer.flush().map_err(|error| unwritable(&error))
+}

@@ -1,0 +1,508 @@
+//! Staging: the rows of a roster, checked one by one, in a scratch database that is deleted afterwards.
+//!
+//! Owns: reading CSV within bounds, judging each row by itself, and finding what refers to nothing.
+//! Refuses to know: the school's database, but for asking whether it has what a delta refers to.
+
+use super::files::{File, Mode, Reference};
+use super::source::Source;
+use super::{BadRow, ImportError, OnProgress, Progress};
+use crate::db::Db;
+use crate::fetch_all;
+use serde_json::{Map, Value};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows in one write to the scratch database.
+const ROWS: usize = 500;
+/// The longest row, in bytes.
+const ROW_BYTES: u64 = 256 * 1024;
+/// The longest value, in bytes.
+const VALUE_BYTES: usize = 8 * 1024;
+/// Bad rows that are kept to be shown; the rest is counted.
+const SHOWN: usize = 1_000;
+/// Bad rows that are kept to be written to a file, about 200 bytes each.
+const WRITTEN: usize = 500_000;
+
+/// A roster, staged.
+pub struct Staged {
+    /// The scratch database.
+    pub scratch: SqlitePool,
+    _folder: tempfile::TempDir,
+}
+
+/// A staged row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Row {
+    /// Its `sourcedId`.
+    pub source_id: String,
+    /// Whether it says `tobedeleted`.
+    pub deleted: bool,
+    /// What was read of it, as a JSON object; empty values are left out.
+    pub vals: String,
+}
+
+impl Row {
+    /// A value; empty when it has none.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        Values(serde_json::from_str(&self.vals).unwrap_or_default())
+    }
+}
+
+/// The values of a row.
+#[derive(Debug, Clone, Default)]
+pub struct Values(Map<String, Value>);
+
+impl Values {
+    /// A value; empty when it has none.
+    #[must_use]
+    pub fn get(&self, column: &str) -> &str {
+        self.0.get(column).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The parts of a list.
+    pub fn list(&self, column: &str) -> impl Iterator<Item = &str> {
+        self.get(column).split(',').map(str::trim).filter(|part| !part.is_empty())
+    }
+}
+
+/// Bad rows: the first to be shown, and how many there are.
+#[derive(Debug)]
+pub struct BadRows {
+    /// The first.
+    pub rows: Vec<BadRow>,
+    /// All.
+    pub total: u64,
+    /// How many are kept.
+    most: usize,
+}
+
+impl BadRows {
+    /// Keeps what is shown to people; or, to be written to a file, as many as memory can bear.
+    #[must_use]
+    pub fn new(to_file: bool) -> Self {
+        Self { rows: Vec::new(), total: 0, most: if to_file { WRITTEN } else { SHOWN } }
+    }
+
+    fn add(&mut self, row: BadRow) {
+        self.total += 1;
+        if self.rows.len() < self.most {
+            self.rows.push(row);
+        }
+    }
+}
+
+impl Staged {
+    /// Reads every file of a roster. Bad rows are not staged.
+    ///
+    /// # Errors
+    /// When a file can't be read at all, or a column is missing.
+    pub async fn read(source: &Source, bad: &mut BadRows, progress: &OnProgress<'_>) -> Result<Self, ImportError> {
+        let folder = tempfile::tempdir().map_err(|error| ImportError::Unreadable(error.to_string()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("scratch.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Off)
+            .synchronous(SqliteSynchronous::Off)
+            .pragma("cache_size", "-8000");
+        let scratch = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        sqlx::raw_sql(
+            "CREATE TABLE staged (file TEXT NOT NULL, source_id TEXT NOT NULL, line INTEGER NOT NULL, deleted INTEGER NOT NULL,
+                                  vals TEXT NOT NULL,
+                                  user_id TEXT GENERATED ALWAYS AS (CASE file WHEN 'roles' THEN vals ->> 'userSourcedId' END));
+             CREATE TABLE reference (file TEXT NOT NULL, source_id TEXT NOT NULL, line INTEGER NOT NULL, col TEXT NOT NULL,
+                                     target_file TEXT NOT NULL, target TEXT NOT NULL);",
+        )
+        .execute(&scratch)
+        .await?;
+        let staged = Self { scratch, _folder: folder };
+        for file in File::ALL {
+            if source.mode(file) != Mode::Absent {
+                staged.read_file(source, file, bad, progress).await?;
+            }
+        }
+        sqlx::raw_sql(
+            "CREATE INDEX staged_by_id ON staged (file, source_id);
+             CREATE INDEX staged_by_user ON staged (user_id) WHERE user_id IS NOT NULL;
+             CREATE INDEX reference_by_target ON reference (target_file, target);",
+        )
+        .execute(&staged.scratch)
+        .await?;
+        staged.refuse_doubles(bad).await?;
+        Ok(staged)
+    }
+
+    async fn read_file(
+        &self,
+        source: &Source,
+        file: File,
+        bad: &mut BadRows,
+        progress: &OnProgress<'_>,
+    ) -> Result<(), ImportError> {
+        let name = format!("{}.csv", file.name());
+        let unreadable = |error: String| ImportError::Unreadable(format!("{name}: {error}"));
+        let opened = source.file(file).map_err(|error| unreadable(error.to_string()))?;
+        let total = opened.metadata().map(|about| about.len()).unwrap_or(0);
+        let allowance = Arc::new(AtomicU64::new(ROW_BYTES));
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .from_reader(Bounded { inner: opened, allowance: allowance.clone() });
+        let columns = Columns::of(file, source, reader.byte_headers().map_err(|error| unreadable(error.to_string()))?)?;
+        let mut record = csv::ByteRecord::new();
+        let mut rows: Vec<Value> = Vec::with_capacity(ROWS);
+        let mut references: Vec<Value> = Vec::new();
+        loop {
+            allowance.store(ROW_BYTES, Ordering::Relaxed);
+            let more = reader.read_byte_record(&mut record).map_err(|error| {
+                unreadable(format!("{error}; is a quote not closed near line {}?", reader_line(&record)))
+            })?;
+            if more {
+                match columns.row(file, source, &record) {
+                    Ok(row) => {
+                        references.extend(row.references);
+                        rows.push(row.row);
+                    }
+                    Err(found) => bad.add(found),
+                }
+            }
+            if rows.len() >= ROWS || !more {
+                let mut connection = self.scratch.acquire().await?;
+                store(&mut connection, std::mem::take(&mut rows), std::mem::take(&mut references)).await?;
+                progress(Progress { stage: format!("reading {name}"), done: reader.position().byte(), total });
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn refuse_doubles(&self, bad: &mut BadRows) -> Result<(), ImportError> {
+        let doubles: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT file, source_id, line FROM staged s
+             WHERE EXISTS (SELECT 1 FROM staged o WHERE o.file = s.file AND o.source_id = s.source_id AND o.line < s.line)",
+        )
+        .fetch_all(&self.scratch)
+        .await?;
+        for (file, source_id, line) in &doubles {
+            bad.add(BadRow {
+                file: format!("{file}.csv"),
+                line: line.unsigned_abs(),
+                column: "sourcedId".to_owned(),
+                value: source_id.clone(),
+                reason: "stands twice in this file".to_owned(),
+            });
+            self.drop_row(file, *line).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_row(&self, file: &str, line: i64) -> Result<(), sqlx::Error> {
+        for text in
+            ["DELETE FROM staged WHERE file = $1 AND line = $2", "DELETE FROM reference WHERE file = $1 AND line = $2"]
+        {
+            sqlx::query(text).bind(file).bind(line).execute(&self.scratch).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds rows that refer to what neither the roster nor, for what the roster does not tell in full, the database has.
+    /// Such a row is bad, and so is what refers to it: this is repeated until nothing more is found.
+    ///
+    /// # Errors
+    /// When a database does not answer.
+    pub async fn check_references(&self, db: &Db, source: &Source, bad: &mut BadRows) -> Result<(), ImportError> {
+        loop {
+            let dangling: Vec<(String, i64, String, String, String)> = sqlx::query_as(
+                "SELECT r.file, r.line, r.col, r.target_file, r.target FROM reference r
+                 WHERE NOT EXISTS (SELECT 1 FROM staged s
+                                   WHERE s.file = r.target_file AND s.source_id = r.target AND s.deleted = 0)
+                 ORDER BY r.file, r.line",
+            )
+            .fetch_all(&self.scratch)
+            .await?;
+            let known = self.known_targets(db, source, &dangling).await?;
+            let mut dropped = HashSet::new();
+            for (file, line, column, target_file, target) in dangling {
+                if known.contains(&(target_file.clone(), target.clone())) {
+                    sqlx::query("DELETE FROM reference WHERE file = $1 AND line = $2 AND col = $3 AND target = $4")
+                        .bind(&file)
+                        .bind(line)
+                        .bind(&column)
+                        .bind(&target)
+                        .execute(&self.scratch)
+                        .await?;
+                } else if dropped.insert((file.clone(), line)) {
+                    bad.add(BadRow {
+                        file: format!("{file}.csv"),
+                        line: line.unsigned_abs(),
+                        column,
+                        value: target,
+                        reason: format!("is not in {target_file}.csv"),
+                    });
+                    self.drop_row(&file, line).await?;
+                }
+            }
+            if dropped.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the database has of the targets whose files do not say everything.
+    async fn known_targets(
+        &self,
+        db: &Db,
+        source: &Source,
+        dangling: &[(String, i64, String, String, String)],
+    ) -> Result<HashSet<(String, String)>, ImportError> {
+        let mut known = HashSet::new();
+        for file in File::ALL.iter().filter(|file| source.mode(**file) != Mode::Bulk) {
+            let targets: HashSet<&String> =
+                dangling.iter().filter(|row| row.3 == file.name()).map(|row| &row.4).collect();
+            for target in targets {
+                if is_known(db, *file, target).await? && !self.is_deleted(*file, target).await? {
+                    known.insert((file.name().to_owned(), target.clone()));
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    async fn is_deleted(&self, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
+        let row: Option<(i64,)> =
+            sqlx::query_as("SELECT line FROM staged WHERE file = $1 AND source_id = $2 AND deleted = 1")
+                .bind(file.name())
+                .bind(source_id)
+                .fetch_optional(&self.scratch)
+                .await?;
+        Ok(row.is_some())
+    }
+
+    /// A stretch of a file's rows in the order of their ids, after one of them.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn rows(&self, file: File, after: &str, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT source_id, deleted, vals FROM staged WHERE file = $1 AND source_id > $2 ORDER BY source_id LIMIT $3",
+        )
+        .bind(file.name())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.scratch)
+        .await
+    }
+
+    /// One row of a file.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn row(&self, file: File, source_id: &str) -> Result<Option<Row>, sqlx::Error> {
+        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE file = $1 AND source_id = $2 AND deleted = 0")
+            .bind(file.name())
+            .bind(source_id)
+            .fetch_optional(&self.scratch)
+            .await
+    }
+
+    /// How many rows a file has that are not deleted.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn count(&self, file: File) -> Result<u64, sqlx::Error> {
+        let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM staged WHERE file = $1 AND deleted = 0")
+            .bind(file.name())
+            .fetch_one(&self.scratch)
+            .await?;
+        Ok(count.unsigned_abs())
+    }
+}
+
+async fn is_known(db: &Db, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
+    let text = match file {
+        File::Orgs => "SELECT source_id FROM school WHERE source_id = $1 AND length(source_digest) > 0",
+        File::AcademicSessions => "SELECT source_id FROM term WHERE source_id = $1 AND length(source_digest) > 0",
+        File::Courses => "SELECT source_id FROM course WHERE source_id = $1 AND length(source_digest) > 0",
+        File::Classes => "SELECT source_id FROM class WHERE source_id = $1 AND length(source_digest) > 0",
+        File::Users => "SELECT source_id FROM person WHERE source_id = $1 AND enabled",
+        File::Roles | File::Demographics | File::Enrollments => return Ok(false),
+    };
+    Ok(!fetch_all!(db.reads(), (String,), text, source_id)?.is_empty())
+}
+
+async fn store(on: &mut SqliteConnection, rows: Vec<Value>, references: Vec<Value>) -> Result<(), sqlx::Error> {
+    if !rows.is_empty() {
+        sqlx::query(
+            "INSERT INTO staged (file, source_id, line, deleted, vals)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)",
+        )
+        .bind(Value::Array(rows))
+        .execute(&mut *on)
+        .await?;
+    }
+    if !references.is_empty() {
+        sqlx::query(
+            "INSERT INTO reference (file, source_id, line, col, target_file, target)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each($1)",
+        )
+        .bind(Value::Array(references))
+        .execute(&mut *on)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Where the columns of a file stand.
+struct Columns {
+    source_id: usize,
+    status: Option<usize>,
+    changed: Option<usize>,
+    required: Vec<(&'static str, usize)>,
+    read: Vec<(&'static str, usize)>,
+}
+
+struct StagedRow {
+    row: Value,
+    references: Vec<Value>,
+}
+
+impl Columns {
+    fn of(file: File, source: &Source, headers: &csv::ByteRecord) -> Result<Self, ImportError> {
+        let name = format!("{}.csv", file.name());
+        let headers: Vec<String> = headers
+            .iter()
+            .map(|header| String::from_utf8_lossy(header).trim_start_matches('\u{feff}').trim().to_owned())
+            .collect();
+        let mut bad = Vec::new();
+        let place = |column: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(column));
+        for (index, header) in headers.iter().enumerate() {
+            if !header.is_empty() && headers.iter().take(index).any(|other| other.eq_ignore_ascii_case(header)) {
+                bad.push(BadRow::of_file(&name, header, "", "stands twice in the first line"));
+            }
+        }
+        let mut required = Vec::new();
+        for column in file.required(source.version) {
+            match place(column) {
+                Some(index) => required.push((column, index)),
+                None => bad.push(BadRow::of_file(&name, column, "", "is missing from the first line")),
+            }
+        }
+        if source.mode(file) == Mode::Delta {
+            for column in ["status", "dateLastModified"] {
+                if place(column).is_none() {
+                    bad.push(BadRow::of_file(&name, column, "", "is missing from the first line; a delta needs it"));
+                }
+            }
+        }
+        if !bad.is_empty() {
+            return Err(ImportError::Bad { total: bad.len() as u64, rows: bad });
+        }
+        Ok(Self {
+            source_id: place("sourcedId").unwrap_or(0),
+            status: place("status"),
+            changed: place("dateLastModified"),
+            required,
+            read: file.read().iter().filter_map(|column| place(column).map(|index| (*column, index))).collect(),
+        })
+    }
+
+    /// One row, judged by itself.
+    fn row(&self, file: File, source: &Source, record: &csv::ByteRecord) -> Result<StagedRow, BadRow> {
+        let line = reader_line(record);
+        let refuse = |column: &str, value: &str, reason: &str| BadRow {
+            file: format!("{}.csv", file.name()),
+            line,
+            column: column.to_owned(),
+            value: value.chars().take(80).collect(),
+            reason: reason.to_owned(),
+        };
+        let text = |column: &str, index: usize| -> Result<&str, BadRow> {
+            let bytes = record.get(index).unwrap_or_default();
+            let shown = || String::from_utf8_lossy(bytes).into_owned();
+            let value = std::str::from_utf8(bytes).map_err(|_| refuse(column, &shown(), "is not UTF-8"))?;
+            if value.contains('\0') {
+                return Err(refuse(column, &value.replace('\0', "␀"), "holds a NUL character"));
+            }
+            if value.len() > VALUE_BYTES {
+                return Err(refuse(column, value, "is longer than 8 KiB"));
+            }
+            Ok(value.trim())
+        };
+        let source_id = text("sourcedId", self.source_id)?;
+        if source_id.is_empty() {
+            return Err(refuse("sourcedId", "", "is empty"));
+        }
+        let status = self.status.map_or(Ok(""), |index| text("status", index))?;
+        let delta = source.mode(file) == Mode::Delta;
+        let deleted = match status.to_ascii_lowercase().as_str() {
+            "active" => false,
+            "" if !delta => false,
+            "tobedeleted" | "inactive" => true,
+            _ => return Err(refuse("status", status, "is neither active nor tobedeleted")),
+        };
+        if delta && self.changed.map_or(Ok(""), |index| text("dateLastModified", index))?.is_empty() {
+            return Err(refuse("dateLastModified", "", "is empty; a delta needs it"));
+        }
+        if !deleted {
+            for (column, index) in &self.required {
+                if text(column, *index)?.is_empty() {
+                    return Err(refuse(column, "", "is empty"));
+                }
+            }
+        }
+        let mut values = Map::new();
+        for (column, index) in &self.read {
+            let value = text(column, *index)?;
+            if value.is_empty() {
+                continue;
+            }
+            if let Some(reason) = file.form(column).refuses(value).filter(|_| !deleted) {
+                return Err(refuse(column, value, &reason));
+            }
+            values.insert((*column).to_owned(), Value::String(value.to_owned()));
+        }
+        let values = Values(values);
+        let mut references = Vec::new();
+        if !deleted {
+            for Reference { column, to, list } in file.references() {
+                let whole = if *column == "sourcedId" { source_id } else { values.get(column) };
+                let targets =
+                    whole.split(|letter| *list && letter == ',').map(str::trim).filter(|part| !part.is_empty());
+                for target in targets {
+                    references.push(serde_json::json!([file.name(), source_id, line, column, to.name(), target]));
+                }
+            }
+        }
+        let vals = serde_json::to_string(&values.0).unwrap_or_default();
+        let row = serde_json::json!([file.name(), source_id, line, i64::from(deleted), vals]);
+        Ok(StagedRow { row, references })
+    }
+}
+
+fn reader_line(record: &csv::ByteRecord) -> u64 {
+    record.position().map_or(0, csv::Position::line)
+}
+
+/// Gives up when one row takes too many bytes: a quote that is never closed must not take the whole file into memory.
+struct Bounded<R> {
+    inner: R,
+    allowance: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        match self.allowance.load(Ordering::Relaxed).checked_sub(read as u64) {
+            Some(left) => {
+                self.allowance.store(left, Ordering::Relaxed);
+                Ok(read)
+            }
+            None => Err(io::Error::other("a row is longer than 256 KiB")),
+        }
+    }
+}
