@@ -60,6 +60,12 @@ impl ServerAddress {
         format!("{}ws", self.base).replacen("http", "ws", 1)
     }
 
+    /// Whether what is said to the server is encrypted on its way.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.base.scheme() == "https"
+    }
+
     /// Whether the server is on this machine, by its address alone.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -68,6 +74,15 @@ impl ServerAddress {
             Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
             None => false,
         }
+    }
+}
+
+/// Chooses the cryptography for https and wss, once for the whole program.
+pub(crate) fn prepare_tls() {
+    #[cfg(feature = "tls")]
+    match rustls::crypto::ring::default_provider().install_default() {
+        // The program may have chosen another before; then that one is used.
+        Ok(()) | Err(_) => {}
     }
 }
 

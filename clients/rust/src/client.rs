@@ -81,7 +81,7 @@ pub enum StartError {
 pub enum SendError {
     /// The server refused it for good.
     #[error("{0}")]
-    Refused(#[source] Fault),
+    Refused(Fault),
     /// Too much waits already.
     #[error("too much waits to be sent; wait until the connection is back")]
     OutboxFull,
@@ -103,7 +103,7 @@ pub struct Stopped;
 pub enum HistoryError {
     /// The server refused.
     #[error("{0}")]
-    Refused(#[source] Fault),
+    Refused(Fault),
     /// There is no connection, or it was lost meanwhile. Ask again when it is back.
     #[error("there is no connection")]
     NotConnected,

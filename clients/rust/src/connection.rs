@@ -3,7 +3,7 @@
 //! Owns: dialling, the subprotocol, frames in and out, and noticing that the peer is gone. Refuses to know: what the
 //! frames mean, and what happens after the end.
 
-use crate::address::ServerAddress;
+use crate::address::{ServerAddress, prepare_tls};
 use crate::update::Loss;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -56,6 +56,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects and upgrades.
     pub(crate) async fn open(server: &ServerAddress, silence: Duration) -> Result<Self, Loss> {
+        prepare_tls();
         let unreachable = |error: &dyn std::error::Error| Loss::Unreachable(error.to_string());
         let mut request = server.socket().into_client_request().map_err(|error| unreachable(&error))?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));

@@ -2,7 +2,7 @@
 //!
 //! Owns: the calls, the bearer token, and telling a refusal from a failure. Refuses to know: the socket.
 
-use crate::address::ServerAddress;
+use crate::address::{ServerAddress, prepare_tls};
 use homeroom_protocol::{
     ChangeMe, ConversationId, EventId, Fault, HistoryPage, Home, Keep, Language, Reach, RoomDetail, RoomId,
     SignInWithCode, SignInWithLink, SignedIn, You,
@@ -22,8 +22,7 @@ pub enum HttpError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What and why.
-        #[source]
+        /// What and why; it is this error's own line.
         fault: Fault,
     },
     /// Something that is no Homeroom server answered, or a proxy before it.
@@ -51,7 +50,12 @@ impl Http {
     /// # Errors
     /// When no HTTP client can be made on this machine.
     pub fn new(server: ServerAddress) -> Result<Self, HttpError> {
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        prepare_tls();
+        let builder = reqwest::Client::builder().timeout(TIMEOUT);
+        // Without https there is no reason to fail where the machine trusts nobody, nor to read whom it trusts.
+        #[cfg(feature = "tls")]
+        let builder = if server.is_encrypted() { builder } else { builder.tls_certs_only([]) };
+        let client = builder.build()?;
         Ok(Self { client, server, token: None })
     }
 

@@ -12,6 +12,8 @@ use futures_util::{SinkExt, StreamExt};
 use homeroom_client::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
+#[cfg(feature = "tls")]
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -49,16 +51,29 @@ impl Fake {
         options
     }
 
+    /// Accepts the next client. One that left before it was upgraded is passed over: the kernel had accepted it.
     pub async fn accept(&self) -> Peer {
-        let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("a client comes").unwrap();
-        #[expect(clippy::result_large_err, reason = "the library's own callback type")]
-        let subprotocol = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
-            assert_eq!(request.uri().path(), "/ws");
-            assert_eq!(request.headers()["sec-websocket-protocol"], SUBPROTOCOL);
-            response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-            Ok(response)
-        };
-        Peer { socket: tokio_tungstenite::accept_hdr_async(stream, subprotocol).await.unwrap() }
+        loop {
+            let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("a client comes").unwrap();
+            #[expect(clippy::result_large_err, reason = "the library's own callback type")]
+            let subprotocol = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+                assert_eq!(request.uri().path(), "/ws");
+                assert_eq!(request.headers()["sec-websocket-protocol"], SUBPROTOCOL);
+                response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+                Ok(response)
+            };
+            if let Ok(socket) = tokio_tungstenite::accept_hdr_async(stream, subprotocol).await {
+                return Peer { socket };
+            }
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    /// Answers whatever comes as a plain HTTP server does, and closes.
+    pub async fn answer_plainly(&self) {
+        let (mut stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("a client comes").unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
     }
 
     /// Accepts a client and welcomes it to the rooms, each from where the client says or from its end.

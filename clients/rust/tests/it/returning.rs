@@ -101,3 +101,19 @@ async fn the_next_server_is_tried_when_one_is_gone() {
     second.welcome(&[]).await;
     lost(&mut updates).await;
 }
+
+#[tokio::test]
+#[cfg(feature = "tls")]
+async fn a_server_without_tls_is_unreachable_by_https() {
+    let fake = Fake::start().await;
+    let mut options = fake.options();
+    let address = fake.address().to_string().replace("http://", "https://");
+    options.servers = vec![ServerAddress::parse(&address).unwrap()];
+    let (_client, mut updates) = Client::start(options).unwrap();
+    let accept = async {
+        // What comes is the beginning of TLS; a plain server answers in its own words.
+        fake.answer_plainly().await;
+    };
+    let (_, (loss, _)) = tokio::join!(accept, lost(&mut updates));
+    assert!(matches!(loss, Loss::Unreachable(_)), "{loss:?}");
+}

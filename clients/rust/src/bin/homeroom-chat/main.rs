@@ -89,9 +89,11 @@ async fn run(arguments: Arguments) -> Result<(), ChatError> {
         return plain::rooms(&http).await;
     }
     let mut options = Options::new(server, &login.token);
-    options.outbox_file = Some(kept.outbox());
     if arguments.tail {
+        // It says nothing, so it leaves the outbox to another program of the same person.
         options.progress = kept.progress()?;
+    } else {
+        options.outbox_file = Some(kept.outbox());
     }
     let (client, updates) = Client::start(options)?;
     if let Some(text) = &arguments.say {

@@ -338,10 +338,12 @@ impl Model {
     /// The person pressed a key in the compose line.
     pub fn wrote(&mut self) -> Option<Effect> {
         let now = Instant::now();
-        if self.said_writing.is_some_and(|said| now - said < Duration::from_secs(3)) || self.compose.text().is_empty() {
+        let text = self.compose.text();
+        let is_message = !text.is_empty() && (!text.starts_with('/') || text.starts_with("//"));
+        if !is_message || self.said_writing.is_some_and(|said| now - said < Duration::from_secs(3)) {
             return None;
         }
-        let place = &self.opened()?.place;
+        let place = self.opened().map(|open| &open.place).filter(|place| place.may_write)?;
         let effect = Effect::Typing { room: place.room, to: place.address };
         self.said_writing = Some(now);
         Some(effect)
