@@ -23,7 +23,7 @@ const LINK = /^\/i\/([^/]+)\/?$/;
 
 /** Signing in shows what is new to this device; nothing of whoever was here before may be left. */
 async function enter(): Promise<void> {
-  await store.signedOut();
+  await store.signedOut(true);
   dropDrafts();
   history.replaceState(null, '', '/');
   dispatchEvent(new HashChangeEvent('hashchange'));

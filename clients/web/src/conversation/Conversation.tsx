@@ -81,6 +81,18 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     before.current = { height: box.scrollHeight, from, last: lastKey };
   });
 
+  // What grows by itself, a reach report or a keyboard on the screen, does not push the end out of sight.
+  useEffect(() => {
+    const box = list.current;
+    if (!box) return;
+    const observer = new ResizeObserver(() => {
+      if (atEnd.current) box.scrollTop = box.scrollHeight;
+    });
+    observer.observe(box);
+    for (const inside of box.children) observer.observe(inside);
+    return () => observer.disconnect();
+  }, [id]);
+
   // On opening, to the first new message, if there is one.
   useLayoutEffect(() => {
     const line = list.current?.querySelector('.new-line');

@@ -39,6 +39,9 @@ export interface Room {
 /** What the screens may be waiting for. */
 export type Phase = 'opening' | 'signed_out' | 'ready';
 
+/** What a page tells the others when somebody signs out of it: first to stop writing, then to begin anew. */
+type Parting = 'leaving' | 'left';
+
 const HISTORY_PAGE = 50;
 /** A writer is shown for so long after the last sign of them. */
 const TYPING_MS = 6_000;
@@ -99,10 +102,11 @@ export class Store {
     });
     this.marks = new Marks((command) => this.connection.send(command), (kind, id, n) => this.#told(kind, id, n));
     if (this.#pages) {
-      // Whoever is signed in now, it is not for this page to write what it held for the one before.
-      this.#pages.onmessage = () => {
-        this.connection.stop();
-        location.reload();
+      // Whoever is signed in next, it is not for this page to show or to write what it held for the one before.
+      this.#pages.onmessage = ({ data }: MessageEvent<Parting>) => {
+        this.#letGo();
+        // Should the other page be closed before it is done, this one begins anew all the same.
+        setTimeout(() => location.reload(), data === 'left' ? 0 : 2_000);
       };
     }
     this.connection.line.subscribe((line) => {
@@ -119,8 +123,9 @@ export class Store {
       if (!kept?.you) return;
       this.you.value = kept.you;
       this.rooms.value = kept.rooms.sort(byTitle);
-      this.conversations.value = new Map(kept.conversations.map((conversation) => [conversation.id, conversation]));
-      for (const conversation of kept.conversations) this.#stored.set(conversation.id, conversation);
+      const mine = kept.conversations.filter((conversation) => conversation.mine.person === kept.you?.person);
+      this.conversations.value = new Map(mine.map((conversation) => [conversation.id, conversation]));
+      for (const conversation of mine) this.#stored.set(conversation.id, conversation);
       for (const [room, position] of kept.positions) {
         this.#positions.set(room, position);
         this.#held.add(room);
@@ -131,15 +136,18 @@ export class Store {
     this.connection.start();
   }
 
-  /** Forgets all that is on the device, and shows the way in; in every page of this browser. */
-  async signedOut(): Promise<void> {
-    this.connection.stop();
-    this.#pages?.postMessage('signed out');
-    this.#visit += 1;
-    this.#dirty = nothing();
-    this.#forgotten = { rooms: [], conversations: [] };
+  /**
+   * Forgets all that is on the device, and shows the way in; in every page of this browser. A page that held nobody tells
+   * the others nothing, or they would send each other back and forth; except where it is about to hold somebody else.
+   */
+  async signedOut(entering = false): Promise<void> {
+    const held = this.you.value !== null;
+    const tell = (parting: Parting) => (entering || held) && this.#pages?.postMessage(parting);
+    tell('leaving');
+    this.#letGo();
     await this.#saving;
     await this.#storage.clear().catch((error: unknown) => console.error('not cleared', error));
+    tell('left');
     this.#stored.clear();
     batch(() => {
       this.you.value = null;
@@ -150,6 +158,14 @@ export class Store {
       this.#held.clear();
       this.phase.value = 'signed_out';
     });
+  }
+
+  /** Ends the connection, and forgets what was about to be stored. */
+  #letGo(): void {
+    this.connection.stop();
+    this.#visit += 1;
+    this.#dirty = nothing();
+    this.#forgotten = { rooms: [], conversations: [] };
   }
 
   /** Changes the person's language; what is shown follows. */
