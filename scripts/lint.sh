@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Owns: what is checked without running anything.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- -D warnings
+scripts/web.sh install
+npm --prefix clients/web run --silent check

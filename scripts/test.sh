@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Owns: `make test`: set up what is missing, run every check, and end with one line over all of them.
+# Refuses to know: what the checks are about. Each one's whole output is in target/test-logs.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh test || exit 1
+logs=target/test-logs
+rm -rf "$logs"
+mkdir -p "$logs"
+started=$SECONDS
+
+# check NAME KIND COMMAND…: KIND is how scripts/tally.py reads the result: cargo, vitest, unittest, or one (a check by itself).
+check() {
+  local name=$1 kind=$2
+  shift 2
+  printf '\n== %s\n' "$name"
+  local from=$SECONDS
+  "$@" 2>&1 | tee "$logs/$name.log"
+  local status=${PIPESTATUS[0]}
+  printf '%s\t%s\t%s\t%s\n' "$name" "$kind" "$status" "$((SECONDS - from))" >> "$logs/results.tsv"
+}
+
+check web-install one scripts/web.sh install
+check types one npm --prefix clients/web run --silent types:check
+check web-build one scripts/web.sh
+check web-size one npm --prefix clients/web run --silent size
+check format one cargo fmt --all --check
+check build one cargo build --workspace --locked
+check cargo cargo cargo test --workspace --locked --no-fail-fast
+check clippy one cargo clippy --workspace --all-targets --locked -- -D warnings
+check web-unit vitest npm --prefix clients/web test
+export HOMEROOM_BIN=$PWD/target/debug/homeroom
+check web-browser vitest npm --prefix clients/web run test:browser
+check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
+check kill-9 one target/debug/homeroom-loadtest kill --times 10
+check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
+
+echo
+echo "$((SECONDS - started)) seconds in all"
+exec /usr/bin/python3 scripts/tally.py "$logs"
