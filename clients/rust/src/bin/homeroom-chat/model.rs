@@ -9,6 +9,7 @@ use homeroom_client::{
     Address, ClientId, Command, ConversationId, Event, EventBody, EventId, Message, PersonId, RoomDetail, RoomId, Stop,
     Unsent, Update, You,
 };
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -154,7 +155,7 @@ impl Model {
             .into_iter()
             .map(|conversation| (conversation.place.conversation(), conversation))
             .collect();
-        let chosen = self.open;
+        let chosen = self.chosen_id();
         for detail in details {
             let summary = &detail.summary;
             let people = detail.staff.iter().chain(&summary.students);
@@ -169,19 +170,34 @@ impl Model {
                 conversation.place = place;
                 if let Some(known) = known {
                     conversation.n = conversation.n.max(known.n);
+                    conversation.last = conversation.last.max(known.last.as_ref().map(|message| message.at));
                     conversation.others.extend(known.others.iter().map(|mark| (mark.person, *mark)));
                 }
                 self.conversations.push(conversation);
             }
         }
         self.you = Some(you);
-        if let Some(open) = chosen {
-            let place = self.conversations.iter().position(|conversation| conversation.place.conversation() == open);
-            self.chosen = place.unwrap_or(0);
-        }
-        self.chosen = self.chosen.min(self.conversations.len().saturating_sub(1));
+        self.sort(chosen);
         // The open conversation may have missed something that only a snapshot holds.
         self.opened().map(|open| history(&open.place, None)).into_iter().collect()
+    }
+
+    fn chosen_id(&self) -> Option<ConversationId> {
+        self.conversations.get(self.chosen).map(|conversation| conversation.place.conversation())
+    }
+
+    /// Rooms stay in their order; in each, announcements come first, then where something was said, newest first. The
+    /// choice stays with its conversation.
+    fn sort(&mut self, chosen: Option<ConversationId>) {
+        let mut rooms: Vec<RoomId> = self.conversations.iter().map(|conversation| conversation.place.room).collect();
+        rooms.dedup();
+        self.conversations.sort_by_key(|conversation| {
+            let place = &conversation.place;
+            let room = rooms.iter().position(|room| *room == place.room);
+            (room, place.address != Address::Announcements, Reverse(conversation.last))
+        });
+        let kept = self.conversations.iter().position(|conversation| Some(conversation.place.conversation()) == chosen);
+        self.chosen = kept.unwrap_or_else(|| self.chosen.min(self.conversations.len().saturating_sub(1)));
     }
 
     /// Takes in a page of messages.
@@ -293,6 +309,7 @@ impl Model {
         };
         if n > conversation.n {
             conversation.n = n;
+            conversation.last = conversation.last.max(Some(event.at));
             if posted && !mine {
                 conversation.place.unread += 1;
             }
@@ -300,6 +317,8 @@ impl Model {
         if let Some(message) = message {
             conversation.merge(message);
         }
+        let chosen = self.chosen_id();
+        self.sort(chosen);
         let mut effects = vec![Effect::Delivered { room: event.room, conversation: id, n }];
         if self.open == Some(id) && self.scroll == 0 {
             effects.extend(self.read_open());

@@ -3,7 +3,7 @@
 //! Owns: which places a room has for a person, and merging messages. Refuses to know: which of them is open.
 
 use homeroom_client::{
-    About, Address, ConversationId, Mark, Message, PersonId, Role, RoomDetail, RoomId, RoomKind, You,
+    About, Address, ConversationId, Mark, Message, PersonId, Role, RoomDetail, RoomId, RoomKind, Timestamp, You,
 };
 use std::collections::BTreeMap;
 
@@ -65,6 +65,8 @@ pub struct Conversation {
     pub place: Place,
     /// The last number known.
     pub n: u64,
+    /// When something was last said or changed in it.
+    pub last: Option<Timestamp>,
     /// By the numbers of their posts.
     pub messages: BTreeMap<u64, Message>,
     /// Whether the newest page of history was fetched.
@@ -91,7 +93,7 @@ pub enum Stage {
 impl Conversation {
     /// A place of which nothing is held yet.
     pub fn new(place: Place) -> Self {
-        Self { place, n: 0, messages: BTreeMap::new(), loaded: false, more: true, others: BTreeMap::new() }
+        Self { place, n: 0, last: None, messages: BTreeMap::new(), loaded: false, more: true, others: BTreeMap::new() }
     }
 
     /// How far one's own message has come.

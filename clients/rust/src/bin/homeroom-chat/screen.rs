@@ -36,7 +36,8 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
         frame.render_widget(Paragraph::new(text).style(style), line);
     }
     if body.width >= WIDE {
-        let [left, right] = Layout::horizontal([Constraint::Length(34), Constraint::Fill(1)]).areas(body);
+        let [left, right] =
+            Layout::horizontal([Constraint::Length((body.width / 3).clamp(28, 46)), Constraint::Fill(1)]).areas(body);
         list(frame, left, model);
         conversation(frame, right, model);
     } else if model.focus == Focus::List {

@@ -162,6 +162,46 @@ fn families_do_not_write_announcements() {
 }
 
 #[test]
+fn the_newest_conversation_comes_first_and_the_choice_stays() {
+    let mut desk = Desk::new();
+    let you = desk.you.clone();
+    let summary = |room, title: &str| RoomSummary {
+        room,
+        kind: RoomKind::Class,
+        title: title.into(),
+        school: String::new(),
+        role: Role::Guardian,
+        students: ["Wei", "Ming"].map(|name| Person { person: PersonId::new(), name: name.into() }).into(),
+        conversations: Vec::new(),
+        position: None,
+    };
+    let details = [(desk.room, "4B"), (RoomId::new(), "4C")].map(|(room, title)| RoomDetail {
+        summary: summary(room, title),
+        staff: Vec::new(),
+        families: Vec::new(),
+    });
+    desk.model.load_rooms(you, &details);
+    let titles = |model: &Model| -> Vec<String> {
+        model.conversations.iter().map(|conversation| conversation.place.title.clone()).collect()
+    };
+    let ming = desk.model.conversations[2].place.clone();
+    desk.model.chosen = 1;
+    let message = desk.message(desk.teacher, 1, "Hello");
+    desk.model.apply(Update::Event(Box::new(Event {
+        room: ming.room,
+        id: message.id,
+        conversation: Some(ming.conversation()),
+        about: None,
+        n: Some(1),
+        at: message.at,
+        body: EventBody::Posted { message },
+    })));
+    let expected = ["announcements", "about Ming", "about Wei"].map(|title| format!("4B · {title}"));
+    assert_eq!(titles(&desk.model)[..3], expected);
+    assert_eq!(desk.model.chosen, 2, "Wei's conversation is still the chosen one");
+}
+
+#[test]
 fn days_have_names() {
     let today = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
     let name = |days| day_name(today - chrono::Days::new(days), today);
