@@ -72,7 +72,10 @@ export function cast(folder = DEMO_SCHOOL): { room: Class; teacher: Person; one:
     const [teacher] = room.teachers;
     // Guardians of one child only: their pages hold one card, and nothing of the class is on them twice.
     const plain = room.families.filter(({ guardians: [first] }) => first && timesSeen(first) === 1);
-    const [one, other] = plain;
+    const names = (family: Family) => [family.student, ...family.guardians].map(({ name }) => name);
+    const [one] = plain;
+    // Of other names too: a test that looks for a name must not find a namesake.
+    const other = plain.find((family) => one && !names(family).some((name) => names(one).includes(name)));
     if (teacher && one && other) return { room, teacher, one, other };
   }
   throw new Error(`no class in ${folder} has a teacher and two families`);
