@@ -42,12 +42,17 @@ export function App() {
     setSaid(undefined);
     void enter();
   };
+  const back = () => {
+    history.replaceState(null, '', '/');
+    setSecret(undefined);
+    void store.open();
+  };
   const useCode = () => {
     history.replaceState(null, '', '/');
     setSecret(undefined);
     store.phase.value = 'signed_out';
   };
-  if (secret) return <LinkPage secret={decodeURIComponent(secret)} entered={entered} useCode={useCode} />;
+  if (secret) return <LinkPage secret={decodeURIComponent(secret)} entered={entered} back={back} useCode={useCode} />;
   if (store.phase.value === 'signed_out') return <CodePage entered={entered} said={said} />;
   if (store.phase.value === 'opening') return <Opening />;
   const leave = () => {

@@ -34,7 +34,6 @@ export const en = {
   linkOnce: 'Your link works once. This device then stays signed in, until you sign out or have not used it for 30 days.',
   linkNotYours: 'Somebody else’s link? Close this page, and nothing happens.',
   linkRefused: 'This link does not work any more',
-  linkRefusedHint: 'A link works once, and only for some days. If you have used it on another device, ask the school for a new one.',
   noAnswer: 'No connection. Check your internet connection and try again.',
   signIn: 'Sign in',
   signInHint: 'Open the link from your school, or type the name and the code from your invitation.',

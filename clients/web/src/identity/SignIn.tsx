@@ -14,7 +14,7 @@ import { Icon } from '../ui/Icon';
 
 type Attempt = { state: 'idle' } | { state: 'busy' } | { state: 'failed'; refused: boolean; message: string };
 
-function useAttempt(path: string, entered: () => void) {
+function useAttempt(path: string, entered: () => void, otherwise?: () => Promise<void>) {
   const [attempt, setAttempt] = useState<Attempt>({ state: 'idle' });
   const submit = async (body: SignInWithLink | SignInWithCode) => {
     setAttempt({ state: 'busy' });
@@ -24,6 +24,13 @@ function useAttempt(path: string, entered: () => void) {
     } catch (error) {
       if (!(error instanceof Refused) && !(error instanceof NoAnswer)) console.error(error);
       const refused = error instanceof Refused;
+      if (refused && otherwise) {
+        try {
+          return await otherwise();
+        } catch {
+          // Then the refusal stands, and says why.
+        }
+      }
       setAttempt({ state: 'failed', refused: refused && !error.fault.retryable, message: refused ? error.message : t.noAnswer });
     }
   };
@@ -48,9 +55,22 @@ function Mark() {
   );
 }
 
+interface LinkProps {
+  secret: string;
+  /** Signed in by the link. */
+  entered: () => void;
+  /** The link is used up, but this device is signed in already. */
+  back: () => void;
+  useCode: () => void;
+}
+
 /** `/i/SECRET`: a welcome that does not say for whom, and one button. */
-export function LinkPage({ secret, entered, useCode }: { secret: string; entered: () => void; useCode: () => void }) {
-  const { attempt, submit } = useAttempt('sign-in/link', entered);
+export function LinkPage({ secret, entered, back, useCode }: LinkProps) {
+  const { attempt, submit } = useAttempt('sign-in/link', entered, async () => {
+    // People keep the message with their link, and tap it again: on a device that is signed in that just opens the page.
+    await call('GET', 'me', wire.me);
+    back();
+  });
   const over = attempt.state === 'failed' && attempt.refused;
   return (
     <main class="door">
@@ -59,7 +79,6 @@ export function LinkPage({ secret, entered, useCode }: { secret: string; entered
       {over ? (
         <>
           <p role="alert">{attempt.message}</p>
-          <p>{t.linkRefusedHint}</p>
           <button type="button" class="button wide" key="code" onClick={useCode}>{t.useCode}</button>
         </>
       ) : (

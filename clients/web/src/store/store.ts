@@ -349,11 +349,11 @@ export class Store {
         const home = await call('GET', 'home', wire.home);
         if (over()) return;
         this.#merge(home, epoch);
-        for (const { id } of this.rooms.value) {
+        await Promise.all(this.rooms.value.map(async ({ id }) => {
           const detail = await call('GET', `rooms/${id}`, wire.roomDetail).catch(leftMeanwhile);
-          if (over()) return;
-          if (detail) this.#detail(detail);
-        }
+          if (detail && !over()) this.#detail(detail);
+        }));
+        if (over()) return;
         await this.#fetchMissed();
       } while (this.#again && !over());
     };

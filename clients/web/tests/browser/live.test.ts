@@ -154,6 +154,35 @@ it('two pages of one browser are of one person: whoever signs in last, or nobody
   await first.leave();
 });
 
+it('a link that was used opens the page of a device that is signed in, and says why on another', async () => {
+  const link = await node.link(people.one.guardians[0]!.id);
+  const visitor = await Visitor.arrive(browser);
+  await visitor.enter(link);
+  await visitor.enter(link);
+  await visitor.page.getByText(people.one.student.name).waitFor();
+  expect(new URL(visitor.page.url()).pathname).toBe('/');
+  visitor.sound();
+  await visitor.leave();
+  const stranger = await Visitor.arrive(browser);
+  await stranger.page.goto(link);
+  await stranger.page.getByRole('button', { name: 'Open Homeroom' }).click();
+  await stranger.page.getByText('This link does not work any more').waitFor();
+  await stranger.leave();
+});
+
+it('a name and a code open the page too', async () => {
+  const { name, code } = await node.code(people.one.guardians[0]!.id);
+  const visitor = await Visitor.arrive(browser);
+  const { page } = visitor;
+  await page.goto(node.origin);
+  await page.getByLabel('Name on your invitation').fill(name);
+  await page.getByLabel('Code').fill(`${code.slice(0, 4)}-${code.slice(4)}`.toLowerCase());
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByText(people.one.student.name).waitFor();
+  visitor.sound();
+  await visitor.leave();
+});
+
 it('no page broke the Content-Security-Policy or threw', () => {
   for (const visitor of [teacher, ana, other]) visitor.sound();
 });

@@ -105,6 +105,7 @@ describe.each([['phone', PHONE], ['desktop', DESKTOP]] as const)('on a %s', (siz
       const visitor = await Visitor.arrive(browser, { viewport, colorScheme });
       const { page } = visitor;
       await visitor.enter(await node.link(people.teacher.id));
+      if (size === 'desktop') await page.locator('.family').first().waitFor();
       await visitor.picture(name('3-teacher-home'));
       expect(await findings(visitor)).toEqual([]);
       await row(page, people.room.title).first().click();
