@@ -11,13 +11,16 @@ use self::figures::Figures;
 use crate::bare;
 use crate::cast::Ids;
 use crate::node::{Bare, Node};
-use crate::people;
+use crate::people::{self, SignedIn};
 use crate::process::{Cpu, resident};
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::wire::Wire;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use indicatif::ProgressBar;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::LocalSet;
@@ -139,34 +142,30 @@ async fn gather(
     let process = node.process().ok_or(Failure::Gone)?;
     let field = Rc::new(Field::new(Kind::Homeroom, process, options.in_flight));
     let (teachers, guardians) = signed_in.split_at(rooms * needed);
+    // What a server sets up once is there after the first fifth; the rest shows what a connection costs.
+    let (first, rest) = guardians.split_at(guardians.len() / 5);
+    let bar = surroundings.bar(guardians.len() as u64, "connecting");
+    let before = resident(process).ok_or(Failure::Gone)?;
+    let mut wires = connect_all(node.listens_on(), first, &bar).await?;
     let empty = resident(process).ok_or(Failure::Gone)?;
     let joining = (Instant::now(), Cpu::of(process).ok_or(Failure::Gone)?);
-    let bar = surroundings.bar(guardians.len() as u64, "connecting");
-    let wires: Vec<Wire> = stream::iter(guardians)
-        .map(|guardian| async {
-            let wire = field::connect(node.listens_on(), &guardian.token).await;
-            bar.inc(1);
-            wire
-        })
-        .buffer_unordered(32)
-        .try_collect()
-        .await?;
+    wires.extend(connect_all(node.listens_on(), rest, &bar).await?);
     bar.finish_and_clear();
     let took = joining.0.elapsed();
     let cpu = Cpu::of(process).ok_or(Failure::Gone)?.since(joining.1);
     let full = resident(process).ok_or(Failure::Gone)?;
-    let connections = wires.len() as f64;
-    println!("{rooms} rooms, {connections} families in {rooms_each} each, {} teachers", teachers.len());
+    let counted = rest.len() as f64;
+    println!("{rooms} rooms, {} families in {rooms_each} each, {} teachers", wires.len(), teachers.len());
     println!(
-        "memory: {:.1} MB before, {:.1} MB after, {:.0} bytes an idle connection",
-        empty as f64 / 1e6,
+        "memory: {:.1} MB alone, {:.1} MB with all, {:.0} bytes an idle connection",
+        before as f64 / 1e6,
         full as f64 / 1e6,
-        full.saturating_sub(empty) as f64 / connections
+        full.saturating_sub(empty) as f64 / counted
     );
     println!(
         "joining: {:.0}/s, {:.0} µs of the server's CPU each",
-        connections / took.as_secs_f64(),
-        cpu.total().as_micros() as f64 / connections
+        counted / took.as_secs_f64(),
+        cpu.total().as_micros() as f64 / counted
     );
     for wire in wires {
         tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)));
@@ -177,6 +176,18 @@ async fn gather(
         tokio::task::spawn_local(field::teach(wire, ids.room(place / needed), place, pace, Rc::clone(&field)));
     }
     Ok(field)
+}
+
+async fn connect_all(server: SocketAddr, people: &[SignedIn], bar: &ProgressBar) -> io::Result<Vec<Wire>> {
+    stream::iter(people)
+        .map(|person| async {
+            let wire = field::connect(server, &person.token).await;
+            bar.inc(1);
+            wire
+        })
+        .buffer_unordered(32)
+        .try_collect()
+        .await
 }
 
 /// The same crowd at the bare server.

@@ -28,7 +28,8 @@ pub struct Figures {
     deliveries_per_second: f64,
     server_share: f64,
     cpu: f64,
-    user: f64,
+    /// In user space; the kernel tells it from its own part only by a hundred samples a second.
+    user: Option<f64>,
     own_share: f64,
     p50: f64,
     p99: f64,
@@ -49,7 +50,7 @@ impl Figures {
             deliveries_per_second: deliveries as f64 / seconds,
             server_share: server.total().as_secs_f64() / seconds * 100.0,
             cpu: each(server.total()),
-            user: each(server.user),
+            user: (server.total() >= Duration::from_secs(1)).then(|| each(server.user)),
             own_share: after.own.since(before.own).total().as_secs_f64() / seconds * 100.0,
             p50: quantile(0.5),
             p99: quantile(0.99),
@@ -68,8 +69,10 @@ impl Figures {
             field.frame_bytes.get()
         );
         println!(
-            "server: {:.2} µs of CPU a delivery, {:.2} of them in user space; {:.0} % of a core",
-            self.cpu, self.user, self.server_share
+            "server: {:.2} µs of CPU a delivery{}; {:.0} % of a core",
+            self.cpu,
+            self.user.map_or_else(String::new, |user| format!(", {user:.2} of them in user space")),
+            self.server_share
         );
         println!(
             "latency from the moment due: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, longest {:.2} ms",
