@@ -14,7 +14,7 @@ mod terminal;
 
 use arguments::Arguments;
 use clap::Parser;
-use homeroom_client::{Client, Http, HttpError, Options, ServerAddress};
+use homeroom_client::{Client, ErrorCode, Http, HttpError, Options, ServerAddress};
 use kept::{Kept, Login};
 use std::process::ExitCode;
 
@@ -77,6 +77,15 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), ChatError> {
     let kept = Kept::open(arguments.folder.as_deref(), &arguments.profile)?;
     let login = sign_in(&arguments, &kept).await?;
+    signed_in(&arguments, &kept, &login).await.map_err(|error| match error {
+        ChatError::Http(HttpError::Refused { fault, .. }) if fault.code == ErrorCode::Unauthenticated => {
+            ChatError::SignedOut
+        }
+        other => other,
+    })
+}
+
+async fn signed_in(arguments: &Arguments, kept: &Kept, login: &Login) -> Result<(), ChatError> {
     let server = ServerAddress::parse(&login.server)?;
     let http = Http::new(server.clone())?.with_token(&login.token);
     if arguments.sign_out {
@@ -101,7 +110,7 @@ async fn run(arguments: Arguments) -> Result<(), ChatError> {
         return plain::say(&http, &client, updates, target, text, arguments.wait).await;
     }
     if arguments.tail {
-        return plain::tail(&client, updates, &kept).await;
+        return plain::tail(&client, updates, kept).await;
     }
     terminal::run(http, client, updates).await
 }

@@ -208,6 +208,8 @@ impl Model {
         more: bool,
         newest: bool,
     ) -> Vec<Effect> {
+        // What an earlier run said may have arrived without its knowing.
+        self.pending.retain(|pending| messages.iter().all(|message| message.client_id != pending.client_id));
         let Some(conversation) = self.find(id) else { return Vec::new() };
         for message in messages {
             conversation.merge(message);
@@ -229,7 +231,14 @@ impl Model {
                 vec![Effect::LoadRooms]
             }
             Update::Event(event) => self.event(*event),
-            Update::Reset { .. } | Update::Joined(_) => vec![Effect::LoadRooms],
+            Update::Reset { room, .. } => {
+                // What is held may have gaps now that no event will fill.
+                for conversation in self.conversations.iter_mut().filter(|one| one.place.room == room) {
+                    conversation.forget();
+                }
+                vec![Effect::LoadRooms]
+            }
+            Update::Joined(_) => vec![Effect::LoadRooms],
             Update::Left(room) => {
                 self.conversations.retain(|conversation| conversation.place.room != room);
                 self.chosen = self.chosen.min(self.conversations.len().saturating_sub(1));

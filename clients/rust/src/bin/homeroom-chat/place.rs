@@ -112,6 +112,11 @@ impl Conversation {
         }
     }
 
+    /// Holds nothing any more but the place.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.place.clone());
+    }
+
     /// Puts a message in, unless a newer version of it is held: a page may have been on its way while it was changed.
     pub fn merge(&mut self, message: Message) {
         let version = |message: &Message| (message.retracted_at, message.edited_at);

@@ -202,6 +202,23 @@ fn the_newest_conversation_comes_first_and_the_choice_stays() {
 }
 
 #[test]
+fn what_arrived_unknown_to_an_earlier_run_is_not_shown_twice() {
+    let mut desk = Desk::new();
+    desk.model.chosen = 1;
+    desk.model.open_chosen();
+    let message = desk.message(desk.you.person, 1, "Said before the crash");
+    let place = desk.private();
+    let draft = Draft { language: Language::english(), text: "Said before the crash".into(), protected: Vec::new() };
+    let command = Command::Post { room: place.room, to: place.address, draft, urgent: false };
+    desk.model.said(message.client_id, &command);
+    assert!(desk.drawn(100, 24).contains("◌ sending"));
+    desk.model.load_history(place.conversation(), vec![message], false, true);
+    let drawn = desk.drawn(100, 24);
+    assert_eq!(drawn.matches("Said before the crash").count(), 1, "{drawn}");
+    assert!(drawn.contains("✓ sent"), "{drawn}");
+}
+
+#[test]
 fn days_have_names() {
     let today = NaiveDate::from_ymd_opt(2026, 11, 24).unwrap();
     let name = |days| day_name(today - chrono::Days::new(days), today);
