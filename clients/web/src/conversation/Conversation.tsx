@@ -24,6 +24,8 @@ import { useReading } from './reading';
 const NEAR_PX = 80;
 /** A screen full: with less than this held, the page before is fetched at once. */
 const SCREEN_FULL = 15;
+/** So many rows are drawn at the end of a long conversation; more as somebody goes up. */
+const DRAWN = 100;
 /** Of so many announcements the reach is fetched unasked; of older ones on request. */
 const REPORTS = 3;
 
@@ -57,8 +59,13 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
   const [below, setBelow] = useState(0);
   const list = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
-  const before = useRef({ height: 0, from, last: '' });
-  const shown = entries(conversation, store.outbox.pending.value, newAfter);
+  const before = useRef({ height: 0, first: '', last: '' });
+  const top = useRef('');
+  const [, draw] = useState(0);
+  const all = entries(conversation, store.outbox.pending.value, newAfter);
+  const start = firstDrawn(all, atEnd.current ? null : top.current);
+  const shown = all.slice(start);
+  top.current = firstMessage(shown);
   const newest = conversation.messages.at(-1);
   const history = store.history.value.get(id);
   const lastKey = shown.at(-1)?.key ?? '';
@@ -72,13 +79,14 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     const box = list.current;
     if (!box) return;
     const was = before.current;
-    if (from < was.from && !atEnd.current) box.scrollTop += box.scrollHeight - was.height;
+    const first = shown[0]?.key ?? '';
+    if (first !== was.first && lastKey === was.last && !atEnd.current) box.scrollTop += box.scrollHeight - was.height;
     else if (lastKey !== was.last) {
       const mine = shown.at(-1)?.kind === 'pending';
       if (atEnd.current || mine || was.last === '') box.scrollTop = box.scrollHeight;
       else setBelow((count) => count + 1);
     } else if (atEnd.current) box.scrollTop = box.scrollHeight;
-    before.current = { height: box.scrollHeight, from, last: lastKey };
+    before.current = { height: box.scrollHeight, first, last: lastKey };
   });
 
   // What grows by itself, a reach report or a keyboard on the screen, does not push the end out of sight.
@@ -108,7 +116,19 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     if (!box) return;
     atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
     if (atEnd.current) setBelow(0);
-    if (box.scrollTop < NEAR_PX && more && history === undefined && conversation.messages.length >= SCREEN_FULL) void store.older(id);
+    if (box.scrollTop < NEAR_PX && !atEnd.current && history === undefined) goUp();
+  };
+  /** Draws more of what is held, and fetches what is not, before its reader comes to it. */
+  const goUp = () => {
+    atEnd.current = false;
+    const drawMore = () => {
+      const held = entries(store.conversations.value.get(id) ?? conversation, store.outbox.pending.value, newAfter);
+      const at = held.findIndex((entry) => entry.key === top.current);
+      top.current = firstMessage(held.slice(Math.max(0, at - DRAWN)));
+      draw((times) => times + 1);
+    };
+    if (start > 0) drawMore();
+    else if (more) void store.older(id).then(drawMore);
   };
   const toEnd = () => {
     const box = list.current;
@@ -118,7 +138,7 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
   return (
     <div class="messages-place">
       <div class="messages" ref={list} onScroll={onScroll} tabIndex={0} role="region" aria-label={t.messages}>
-        <Older conversation={conversation} />
+        <Older conversation={conversation} hidden={start > 0} goUp={goUp} />
         {shown.length === 0 && !more && <Nothing room={room} conversation={conversation} />}
         {shown.length === 0 && more && history === 'loading' && <Skeleton />}
         <ol>
@@ -153,16 +173,30 @@ function Row({ entry, room, conversation, edit, takeBack }: ListProps & { entry:
   );
 }
 
-function Older({ conversation }: { conversation: Conversation }) {
+/** Where to begin drawing: at this entry, or so that the last ones are drawn. */
+function firstDrawn(all: readonly Entry[], from: string | null): number {
+  let at = from === null ? -1 : all.findIndex((entry) => entry.key === from);
+  if (at < 0) return Math.max(0, all.length - DRAWN);
+  // With the day that stands above it.
+  while (at > 0 && all[at - 1]?.kind !== 'message') at -= 1;
+  return at;
+}
+
+/** The key of the first message: separators are other ones when older messages come in before them. */
+function firstMessage(shown: readonly Entry[]): string {
+  return shown.find((entry) => entry.kind === 'message')?.key ?? '';
+}
+
+function Older({ conversation, hidden, goUp }: { conversation: Conversation; hidden: boolean; goUp: () => void }) {
   const history = store.history.value.get(conversation.id);
-  if (!conversation.more) return null;
+  if (!conversation.more && !hidden) return null;
   if (history === 'failed') {
-    return <Trouble title={t.olderFailed} retry={() => void store.older(conversation.id)} />;
+    return <Trouble title={t.olderFailed} retry={goUp} />;
   }
   if (conversation.messages.length < SCREEN_FULL) return null;
   return (
     <p class="older">
-      <button type="button" class="button quiet" disabled={history === 'loading'} onClick={() => void store.older(conversation.id)}>
+      <button type="button" class="button quiet" disabled={history === 'loading'} onClick={goUp}>
         {history === 'loading' ? t.olderLoading : t.older}
       </button>
     </p>

@@ -1,29 +1,19 @@
 /**
- * Chromium, and pages in it that are watched: errors, broken Content-Security-Policy, and all that the network brings.
+ * Pages in Chromium that are watched: errors, broken Content-Security-Policy, and all that the network brings.
  *
  * Owns: what every browser test must not forget to check. Refuses to know: servers.
  */
-import { existsSync, mkdirSync } from 'node:fs';
-import { type Browser, type BrowserContextOptions, type Page, chromium } from 'playwright-core';
+import { mkdirSync } from 'node:fs';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { expect } from 'vitest';
+
+export { launch } from './chromium';
 
 export const PHONE = { width: 360, height: 740 };
 export const DESKTOP = { width: 1280, height: 800 };
 /** What has not come by then will not. */
 const PATIENCE_MS = 15_000;
 const RESULTS = new URL('../../test-results/', import.meta.url).pathname;
-
-export async function launch(): Promise<Browser> {
-  const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-  if (!existsSync(executablePath)) throw new Error(`no Chromium at ${executablePath}: apt-get install chromium, or name one in CHROMIUM`);
-  return chromium.launch({
-    executablePath,
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync',
-    ],
-  });
-}
 
 /** Somebody at a page of their own. */
 export class Visitor {

@@ -1,7 +1,7 @@
 /** A teacher and two families at their pages, talking through a real server. */
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { DESKTOP, Visitor, bubble, launch, row, say } from './browser';
+import { DESKTOP, Visitor, bubble, child, launch, row, say } from './browser';
 import { Node } from './node';
 import { cast } from './school';
 
@@ -181,6 +181,39 @@ it('a name and a code open the page too', async () => {
   await page.getByText(people.one.student.name).waitFor();
   visitor.sound();
   await visitor.leave();
+});
+
+it('a long conversation is drawn in part, and all of it is there for who goes up', async () => {
+  const all = Array.from({ length: 180 }, (_, i) => `Note ${i + 1}.`);
+  const before = await Visitor.arrive(browser);
+  const guardian = people.room.families.find((family) => ![people.one, people.other].includes(family) && family.guardians.length > 0)!;
+  await before.enter(await node.link(guardian.guardians[0]!.id));
+  await child(before.page, guardian.student.name).locator('a.row').first().click();
+  await before.page.locator('textarea').waitFor();
+  await before.page.evaluate(async (texts) => {
+    const field = document.querySelector('textarea')!;
+    const set = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, 'value')!.set!;
+    for (const text of texts) {
+      set.call(field, text);
+      field.dispatchEvent(new InputEvent('input', { bubbles: true }));
+      await new Promise((resolve) => setTimeout(resolve));
+      field.form!.requestSubmit();
+    }
+  }, all);
+  await expect.poll(() => bubble(before.page, 'Note 180.').innerText(), { timeout: 45_000 }).toMatch(/sent|delivered/);
+  expect(await before.page.locator('.messages .text').count()).toBeLessThanOrEqual(100);
+  await before.leave();
+
+  const after = await Visitor.arrive(browser);
+  const { page } = after;
+  await after.enter(await node.link(guardian.guardians[0]!.id));
+  await child(page, guardian.student.name).locator('a.row').first().click();
+  await bubble(page, 'Note 180.').waitFor();
+  const top = () => page.locator('.messages').evaluate((box) => box.scrollTo(0, 0));
+  await expect.poll(async () => (await top(), page.getByText('Note 1.', { exact: true }).count())).toBe(1);
+  expect(await page.locator('.messages .text').allInnerTexts()).toEqual(all);
+  after.sound();
+  await after.leave();
 });
 
 it('no page broke the Content-Security-Policy or threw', () => {
