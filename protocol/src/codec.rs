@@ -4,8 +4,8 @@
 //! Refuses to know: what the frames mean.
 
 use crate::error::{ErrorCode, Fault};
-use crate::frame::{ClientFrame, ServerFrame};
 use crate::event::Event;
+use crate::frame::{ClientFrame, ServerFrame};
 use crate::ids::Ref;
 use serde::{Deserialize, Serialize};
 

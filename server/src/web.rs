@@ -13,7 +13,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::{Compress, DefaultHeaders};
-use actix_web::{App, HttpRequest, HttpResponse, web};
+use actix_web::{App, HttpRequest, HttpResponse, ResponseError, web};
 use homeroom_protocol::{ErrorCode, Fault};
 use rust_embed::RustEmbed;
 use std::sync::Arc;
@@ -81,23 +81,20 @@ pub fn app(
         InitError = (),
     >,
 > {
-    let (app, document) = App::new()
-        .into_utoipa_app()
-        .openapi(Document::openapi())
-        .service(
-            scope::scope("/api/v1")
-                .service(identity::sign_in_with_link)
-                .service(identity::sign_in_with_code)
-                .service(identity::sign_out)
-                .service(identity::me)
-                .service(identity::change_me)
-                .service(conversation::get_home)
-                .service(conversation::open_room)
-                .service(conversation::get_messages)
-                .service(conversation::get_reach),
-        )
-        .split_for_parts();
+    let (_, document) = App::new().into_utoipa_app().openapi(Document::openapi()).service(routes()).split_for_parts();
     let document = web::Bytes::from(document.to_json().unwrap_or_default());
+    let app = App::new()
+        .route(
+            "/api/v1/openapi.json",
+            web::get().to(move || {
+                let document = document.clone();
+                async move { HttpResponse::Ok().content_type("application/json").body(document) }
+            }),
+        )
+        .route("/api/v1/schema.json", web::get().to(schema))
+        .into_utoipa_app()
+        .service(routes())
+        .into_app();
     let words = |error: actix_web::error::JsonPayloadError| {
         let words: String = error.to_string().chars().take(200).collect();
         HttpFault::new(ErrorCode::Malformed, format!("The body can't be read: {words}")).into()
@@ -108,17 +105,8 @@ pub fn app(
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
             HttpFault::new(ErrorCode::Malformed, format!("The address can't be read: {error}")).into()
         }))
-        .route(
-            "/api/v1/openapi.json",
-            web::get().to(move || {
-                let document = document.clone();
-                async move { HttpResponse::Ok().content_type("application/json").body(document) }
-            }),
-        )
-        .route("/api/v1/schema.json", web::get().to(schema))
         .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
         .route("/health/ready", web::get().to(ready))
-        .route("/api/{any:.*}", web::to(|| async { Err::<HttpResponse, _>(HttpFault::missing("route")) }))
         .default_service(web::to(page))
         .wrap(
             DefaultHeaders::new()
@@ -130,6 +118,22 @@ pub fn app(
                 .add(("Cross-Origin-Opener-Policy", "same-origin")),
         )
         .wrap(Compress::default())
+}
+
+/// The routes of the API.
+fn routes() -> scope::Scope<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse, Error = actix_web::Error, InitError = ()>,
+> {
+    scope::scope("/api/v1")
+        .service(identity::sign_in_with_link)
+        .service(identity::sign_in_with_code)
+        .service(identity::sign_out)
+        .service(identity::me)
+        .service(identity::change_me)
+        .service(conversation::get_home)
+        .service(conversation::open_room)
+        .service(conversation::get_messages)
+        .service(conversation::get_reach)
 }
 
 /// The JSON Schema of every frame.
@@ -160,6 +164,9 @@ async fn page(request: HttpRequest) -> HttpResponse {
         return HttpResponse::MethodNotAllowed().json(Fault::new(ErrorCode::NotFound, "There is no such route."));
     }
     let path = request.path().trim_start_matches('/');
+    if path.starts_with("api/") {
+        return HttpFault::missing("route").error_response();
+    }
     if let Some(file) = Dist::get(path).filter(|_| !path.is_empty()) {
         let kind = mime_guess::from_path(path).first_or_octet_stream();
         // Names of built assets hold a hash of what is in them.

@@ -11,7 +11,10 @@ pub type OnNews = dyn Fn(News) + Send + Sync;
 
 /// Where the nodes of one process meet. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Exchange(Arc<Mutex<Vec<(u64, Arc<OnNews>)>>>);
+pub struct Exchange(Arc<Mutex<Vec<Member>>>);
+
+/// A node's number, and what it does with news.
+type Member = (u64, Arc<OnNews>);
 
 /// One node's end of the exchange.
 pub struct Local {

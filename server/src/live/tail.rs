@@ -215,8 +215,7 @@ impl Tails {
 
     /// Reads what is missing from the log.
     async fn fill(&self, room: RoomId) {
-        loop {
-            let Some(known) = self.head(room) else { break };
+        while let Some(known) = self.head(room) {
             let read = match read::after(&self.shared.db, room, known.seq, read::PAGE).await {
                 Ok(entries) => entries,
                 Err(error) => {

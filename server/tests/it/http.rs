@@ -1,0 +1,231 @@
+//! HTTP: signing in and its attacks, snapshots and what they must not show, the documents.
+
+use crate::node::{Ground, Node, token};
+use crate::on_both_engines;
+use homeroom::identity;
+use homeroom_protocol::Address;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+on_both_engines! {
+    a_link_works_once_and_only_by_a_post
+    a_code_has_five_tries
+    snapshots_show_each_their_own
+    reach_counts_who_was_there
+}
+
+async fn a_link_works_once_and_only_by_a_post(ground: Ground) {
+    let node = Node::start(ground).await;
+    let client = Client::new();
+    let db = node.log().db();
+    let invitation = identity::invite(db, node.school.ana).await.unwrap().unwrap();
+    let secret = invitation.secret.reveal().to_owned();
+    for _ in 0..3 {
+        client.get(node.url(&format!("/i/{secret}"))).send().await.unwrap();
+    }
+    let use_up = || client.post(node.url("/api/v1/sign-in/link")).json(&json!({ "secret": secret })).send();
+    let first = use_up().await.unwrap();
+    assert_eq!(first.status(), StatusCode::OK, "a mail scanner's GET has not used it up");
+    let cookie = first.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
+    assert_eq!(first.json::<Value>().await.unwrap()["token"], Value::Null, "a browser's script never sees it");
+    assert_eq!(use_up().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let value = cookie.split(';').next().unwrap();
+    let me = client.get(node.url("/api/v1/me")).header("cookie", value).send().await.unwrap();
+    assert_eq!(me.json::<Value>().await.unwrap()["name"], "Ana Silva");
+    // Another site's page must not use the cookie.
+    let foreign =
+        client.post(node.url("/api/v1/sign-out")).header("cookie", value).header("origin", "http://evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    // What is stored opens nothing.
+    let token = value.split_once('=').unwrap().1;
+    let stored = homeroom::fetch_all!(db.reads(), (Vec<u8>,), "SELECT token_hash FROM login").unwrap();
+    assert!(stored.iter().all(|(hash,)| hash != token.as_bytes()));
+    // Run out.
+    let late = identity::invite(db, node.school.ana).await.unwrap().unwrap();
+    homeroom::execute!(
+        db.writes(),
+        "UPDATE invitation SET expires_at = $1 WHERE used_at IS NULL",
+        chrono::Utc::now() - chrono::Duration::seconds(1)
+    )
+    .unwrap();
+    assert!(identity::sign_in_with_link(db, late.secret.reveal()).await.unwrap().is_none());
+    node.stop().await;
+}
+
+async fn a_code_has_five_tries(ground: Ground) {
+    let db = ground.open().await;
+    let school = crate::node::School::found(&db).await;
+    let invitation = identity::invite(&db, school.ana).await.unwrap().unwrap();
+    let code = invitation.code.reveal();
+    assert!(identity::sign_in_with_code(&db, "nobody", code).await.unwrap().is_none());
+    for _ in 0..4 {
+        assert!(identity::sign_in_with_code(&db, "ana.silva", "BBBBBBBB").await.unwrap().is_none());
+    }
+    let typed = format!(" {}-{} ", code[..4].to_lowercase(), &code[4..]);
+    let login =
+        identity::sign_in_with_code(&db, "ana.silva", &typed).await.unwrap().expect("the fifth try is the right one");
+    assert!(identity::who(&db, login.token.reveal()).await.unwrap().is_some());
+    assert!(identity::sign_in_with_code(&db, "ana.silva", code).await.unwrap().is_none(), "used up");
+    let other = identity::invite(&db, school.ana).await.unwrap().unwrap();
+    for _ in 0..5 {
+        assert!(identity::sign_in_with_code(&db, "ana.silva", "BBBBBBBB").await.unwrap().is_none());
+    }
+    assert!(
+        identity::sign_in_with_code(&db, "ana.silva", other.code.reveal()).await.unwrap().is_none(),
+        "the sixth is too late"
+    );
+    assert!(identity::sign_in_with_link(&db, other.secret.reveal()).await.unwrap().is_some(), "the link still works");
+    assert_eq!(identity::sign_out_everywhere(&db, school.ana).await.unwrap().len(), 2);
+    assert!(identity::who(&db, login.token.reveal()).await.unwrap().is_none());
+    homeroom::execute!(db.writes(), "UPDATE person SET enabled = FALSE WHERE id = $1", school.ben.0).unwrap();
+    assert!(identity::invite(&db, school.ben).await.unwrap().is_none());
+}
+
+async fn get(node: &Node, who: homeroom_protocol::PersonId, path: &str) -> (StatusCode, Value) {
+    let answer = Client::new().get(node.url(path)).bearer_auth(node.token(who)).send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap_or(Value::Null))
+}
+
+async fn snapshots_show_each_their_own(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    teacher.post(room, Address::Announcements, "to all").await;
+    teacher.post(room, school.with_ana(), "to Ana").await;
+    teacher.post(room, school.with_ben(), "to Ben").await;
+
+    let (_, home) = get(&node, school.ana, "/api/v1/home").await;
+    assert_eq!(home["rooms"][0]["students"][0]["name"], "Maria Silva");
+    let conversations = home["rooms"][0]["conversations"].as_array().unwrap();
+    assert_eq!(conversations.len(), 2);
+    assert!(conversations.iter().all(|conversation| conversation["unread"] == 1));
+    let (_, detail) = get(&node, school.ana, &format!("/api/v1/rooms/{room}")).await;
+    assert_eq!(detail["families"], json!([]));
+    assert_eq!(detail["staff"][0]["name"], "Tea Cher");
+    for shown in [&home, &detail] {
+        let text = shown.to_string();
+        assert!(
+            !text.contains("Okafor") && !text.contains("to Ben") && !text.contains(&school.ben.to_string()),
+            "{text}"
+        );
+    }
+    let page = |conversation: Address| {
+        format!("/api/v1/rooms/{room}/conversations/{}/messages", conversation.conversation(room))
+    };
+    assert_eq!(get(&node, school.ana, &page(school.with_ana())).await.1["messages"][0]["envelope"]["text"], "to Ana");
+    assert_eq!(get(&node, school.ana, &page(school.with_ben())).await.0, StatusCode::NOT_FOUND);
+    // Somebody who is in no room sees none, and can't open this one.
+    let child = token(node.log().db(), school.anas_child).await;
+    let client = Client::new();
+    let home: Value =
+        client.get(node.url("/api/v1/home")).bearer_auth(&child).send().await.unwrap().json().await.unwrap();
+    assert_eq!(home["rooms"], json!([]));
+    let opened = client.get(node.url(&format!("/api/v1/rooms/{room}"))).bearer_auth(&child).send().await.unwrap();
+    assert_eq!(opened.status(), StatusCode::NOT_FOUND);
+
+    let (_, detail) = get(&node, school.teacher, &format!("/api/v1/rooms/{room}")).await;
+    let families = detail["families"].as_array().unwrap();
+    assert_eq!(families.len(), 2);
+    assert_eq!(families[0]["guardians"].as_array().unwrap().len(), 1);
+    assert_eq!(detail["summary"]["conversations"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        get(&node, school.teacher, &format!("/api/v1/rooms/{}", uuid::Uuid::now_v7())).await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(get(&node, school.teacher, "/api/v1/rooms/nonsense").await.0, StatusCode::NOT_FOUND);
+    node.stop().await;
+}
+
+async fn reach_counts_who_was_there(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let said = teacher.post(room, Address::Announcements, "to all").await;
+    let id = said["id"].as_str().unwrap();
+    // Somebody who came later is not counted, somebody who left is.
+    node.log()
+        .change_members(
+            room,
+            vec![
+                crate::node::guardian(school.ben, school.bens_child, false),
+                crate::node::guardian(school.ana, school.bens_child, true),
+            ],
+        )
+        .await
+        .unwrap();
+    let mut ana = node.session(school.ana).await;
+    let read =
+        json!({ "type": "read", "room": room, "conversation": Address::Announcements.conversation(room), "n": 1 });
+    assert_eq!(ana.ask(read).await["type"], "ack");
+    let (status, reach) = get(&node, school.teacher, &format!("/api/v1/rooms/{room}/messages/{id}/reach")).await;
+    assert_eq!(status, StatusCode::OK);
+    let lines: Vec<(String, bool)> = reach["guardians"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["guardian_name"].as_str().unwrap().to_owned(), line["read"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(lines, [("Ben Okafor".to_owned(), false), ("Ana Silva".to_owned(), true)]);
+    assert_eq!(
+        get(&node, school.ana, &format!("/api/v1/rooms/{room}/messages/{id}/reach")).await.0,
+        StatusCode::NOT_FOUND
+    );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there_and_nothing_answers_without_signing_in() {
+    let node = Node::start(Ground::sqlite()).await;
+    let client = Client::new();
+    let document: Value = client.get(node.url("/api/v1/openapi.json")).send().await.unwrap().json().await.unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() >= 8, "{paths:?}");
+    for (path, methods) in paths {
+        let id = uuid::Uuid::now_v7().to_string();
+        let address = path.replace("{room}", &id).replace("{conversation}", &id).replace("{message}", &id);
+        for method in methods.as_object().unwrap().keys() {
+            let method: reqwest::Method = method.to_uppercase().parse().unwrap();
+            let answer = client.request(method.clone(), node.url(&address)).json(&json!({})).send().await.unwrap();
+            let status = answer.status();
+            assert!(
+                status != StatusCode::NOT_FOUND && !status.is_server_error() && !status.is_success(),
+                "{method} {path}: {status}"
+            );
+            let fault: Value = answer.json().await.unwrap();
+            assert!(fault["code"].is_string() && fault["message"].is_string(), "{method} {path}: {fault}");
+        }
+    }
+    let schema: Value = client.get(node.url("/api/v1/schema.json")).send().await.unwrap().json().await.unwrap();
+    assert!(schema["client"].to_string().contains("positions") && schema["server"].to_string().contains("caught_up"));
+    let page = client.get(node.url("/")).send().await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.headers()["referrer-policy"], "no-referrer");
+    assert_eq!(client.get(node.url("/health/live")).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(client.get(node.url("/health/ready")).send().await.unwrap().status(), StatusCode::OK);
+    let metrics = format!("http://{}/metrics", node.running.metrics_address.unwrap());
+    let text = client.get(metrics).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("homeroom_connections") && text.contains("homeroom_batch_commands_bucket"), "{text}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down() {
+    let node = Node::start(Ground::sqlite()).await;
+    let client = Client::new();
+    let mut refused = None;
+    for _ in 0..20 {
+        let guess = json!({ "name": "ana.silva", "code": "BBBBBBBB" });
+        let answer = client.post(node.url("/api/v1/sign-in/code")).json(&guess).send().await.unwrap();
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            refused = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    let refused = refused.expect("the limit is reached");
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "rate_limited");
+    node.stop().await;
+}

@@ -1,0 +1,509 @@
+//! Sessions on a real node: signing in, resuming, rights that change, peers that are slow, broken or hostile.
+
+use crate::node::{Ground, Node, Socket, connect, eventually, guardian, post, staff};
+use crate::on_both_engines;
+use futures_util::SinkExt;
+use homeroom_protocol::Address;
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
+
+on_both_engines! {
+    an_announcement_reaches_the_class_and_a_private_word_only_its_two
+    a_session_goes_on_from_its_position
+    who_missed_more_than_memory_holds_reads_it_from_the_log
+    an_unknown_position_is_reset
+    who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on
+    marks_reach_those_who_may_know
+    a_drain_says_when_to_come_back
+}
+
+fn texts(frames: &[Value]) -> Vec<String> {
+    let text = |frame: &Value| frame["message"]["envelope"]["text"].as_str().map(str::to_owned);
+    frames.iter().filter(|frame| frame["type"] == "event").filter_map(text).collect()
+}
+
+async fn an_announcement_reaches_the_class_and_a_private_word_only_its_two(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    let mut ben = node.session(school.ben).await;
+    for socket in [&mut teacher, &mut ana, &mut ben] {
+        socket.hear("caught_up").await;
+    }
+    assert_eq!(ana.post(room, school.with_ana(), "only you").await["n"], 1);
+    assert_eq!(teacher.post(room, Address::Announcements, "all of you").await["n"], 1);
+    assert_eq!(texts(&[teacher.hear("event").await]), ["only you"]);
+    assert_eq!(texts(&[ana.hear("event").await]), ["only you"], "the author's own devices too");
+    assert_eq!(texts(&[ana.hear("event").await]), ["all of you"]);
+    let first = ben.hear("event").await;
+    assert_eq!(texts(std::slice::from_ref(&first)), ["all of you"], "not that the other was said");
+    assert!(!first.to_string().contains(&school.ana.to_string()));
+    node.stop().await;
+}
+
+async fn a_session_goes_on_from_its_position(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    teacher.post(room, Address::Announcements, "one").await;
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): null })).await;
+    let missed = ana.until("caught_up").await;
+    assert_eq!(texts(&missed), ["one"], "null: everything since joining");
+    let position = missed[0]["id"].clone();
+    drop(ana);
+    for text in ["two", "three"] {
+        teacher.post(room, Address::Announcements, text).await;
+    }
+    teacher.post(room, school.with_ben(), "not hers").await;
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): position })).await;
+    assert_eq!(ana.welcome["rooms"][0]["position"], position);
+    let missed = ana.until("caught_up").await;
+    assert_eq!(texts(&missed), ["two", "three"]);
+    assert_eq!(missed.iter().map(|frame| frame["n"].clone()).collect::<Vec<_>>()[..2], [json!(2), json!(3)]);
+    teacher.post(room, Address::Announcements, "four").await;
+    assert_eq!(texts(&[ana.hear("event").await]), ["four"]);
+    node.stop().await;
+}
+
+async fn who_missed_more_than_memory_holds_reads_it_from_the_log(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut said = Vec::new();
+    for number in 0..400 {
+        let to = if number % 2 == 0 { Address::Announcements } else { school.with_ben() };
+        let append = homeroom::log::Append {
+            room,
+            author: school.teacher,
+            client_id: homeroom_protocol::ClientId::new(),
+            what: homeroom::log::What::Post {
+                to,
+                envelope: Box::new(
+                    homeroom_protocol::Draft {
+                        language: homeroom_protocol::Language::english(),
+                        text: number.to_string(),
+                        protected: Vec::new(),
+                    }
+                    .into_envelope(|_| Vec::new())
+                    .unwrap(),
+                ),
+                urgent: false,
+            },
+            turn: None,
+        };
+        said.push(node.log().submit(append).unwrap());
+    }
+    for said in said {
+        said.done().await.unwrap();
+    }
+    let expected = |step: usize| (0..400).step_by(step).map(|number| number.to_string()).collect::<Vec<_>>();
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): null })).await;
+    assert_eq!(texts(&ana.until("caught_up").await), expected(2));
+    let mut teacher = node.resume(school.teacher, json!({ room.to_string(): null })).await;
+    assert_eq!(texts(&teacher.until("caught_up").await), expected(1));
+    assert!(node.running.node.counts.pages_read.load(Ordering::Relaxed) > 0);
+    node.stop().await;
+}
+
+async fn an_unknown_position_is_reset(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let said = teacher.post(room, Address::Announcements, "one").await;
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): Uuid::now_v7() })).await;
+    let reset = ana.hear("reset").await;
+    assert_eq!((&reset["reason"], &reset["position"]), (&json!("unknown_position"), &said["id"]));
+    teacher.post(room, Address::Announcements, "two").await;
+    assert_eq!(texts(&[ana.hear("event").await]), ["two"]);
+    node.stop().await;
+}
+
+async fn who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    teacher.hear("caught_up").await;
+    node.log().change_members(room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
+    assert_eq!(ana.hear("left").await["room"], json!(room));
+    assert_eq!(teacher.hear("event").await["kind"], "member_left");
+    teacher.post(room, Address::Announcements, "while she is gone").await;
+    assert_eq!(ana.post(room, school.with_ana(), "hello?").await["code"], "forbidden");
+    node.log().change_members(room, vec![guardian(school.ana, school.anas_child, true)]).await.unwrap();
+    let joined = ana.hear("joined").await;
+    assert_eq!(joined["room"]["position"], Value::Null, "what was said before is none of hers");
+    ana.hear("caught_up").await;
+    teacher.post(room, Address::Announcements, "welcome back").await;
+    let heard = ana.hear("event").await;
+    assert_eq!(texts(std::slice::from_ref(&heard)), ["welcome back"]);
+    // A second place in the same room: what she may see changes, so she starts anew.
+    node.log().change_members(room, vec![guardian(school.ana, school.bens_child, true)]).await.unwrap();
+    assert_eq!(ana.hear("reset").await["reason"], "rights_changed");
+    // Staff lose their sight too.
+    node.log().change_members(room, vec![staff(school.teacher, false)]).await.unwrap();
+    teacher.hear("left").await;
+    node.stop().await;
+}
+
+async fn marks_reach_those_who_may_know(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    let mut ben = node.session(school.ben).await;
+    for socket in [&mut teacher, &mut ana, &mut ben] {
+        socket.hear("caught_up").await;
+    }
+    teacher.post(room, Address::Announcements, "all").await;
+    teacher.post(room, school.with_ben(), "ben").await;
+    let announcements = Address::Announcements.conversation(room);
+    let read = |conversation| json!({ "type": "read", "room": room, "conversation": conversation, "n": 1 });
+    assert_eq!(ana.ask(read(announcements)).await["type"], "ack");
+    assert_eq!(ana.ask(read(school.with_ben().conversation(room))).await["code"], "not_found");
+    let mark = teacher.hear("mark").await;
+    assert_eq!((&mark["person"], &mark["read"]), (&json!(school.ana), &json!(1)));
+    assert_eq!(ben.ask(read(school.with_ben().conversation(room))).await["type"], "ack");
+    assert_eq!(teacher.hear("mark").await["person"], json!(school.ben));
+    assert_eq!(teacher.ask(read(school.with_ben().conversation(room))).await["type"], "ack");
+    // Ben has heard of his own mark and the teacher's, not of Ana's.
+    assert_eq!(ben.hear("mark").await["person"], json!(school.ben));
+    assert_eq!(ben.hear("mark").await["person"], json!(school.teacher));
+    node.stop().await;
+}
+
+async fn a_drain_says_when_to_come_back(ground: Ground) {
+    let node = Node::start(ground).await;
+    let school = &node.school;
+    let mut ana = node.session(school.ana).await;
+    let stopping = tokio::spawn(node.running.stop());
+    let bye = ana.hear("bye").await;
+    assert_eq!(bye["reason"], "draining");
+    assert!(bye["reconnect_after_ms"].as_u64().unwrap() <= 1_000);
+    assert_eq!(ana.closed().await, 1012);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn without_hello_a_session_ends_with_1008() {
+    let node = Node::start(Ground::sqlite()).await;
+    let mut silent = node.connect().await;
+    let mut rude = node.connect().await;
+    rude.say(json!({ "type": "typing", "ref": 1, "room": node.school.room, "to": { "kind": "announcements" } })).await;
+    assert_eq!(rude.closed().await, 1008);
+    // Ten seconds and the wheel's turn: the test's own patience is per frame, so it waits for the close as such.
+    let closed = tokio::time::timeout(Duration::from_secs(20), async {
+        use futures_util::StreamExt;
+        loop {
+            match silent.stream.next().await {
+                Some(Ok(Message::Close(close))) => return close.map_or(0, |close| close.code.into()),
+                Some(Ok(_)) => {}
+                _ => return 0,
+            }
+        }
+    });
+    assert_eq!(closed.await.unwrap(), 1008);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_ends_with_4401_and_signing_out_ends_live_sessions() {
+    let node = Node::start(Ground::sqlite()).await;
+    let mut socket = node.connect().await;
+    socket.say(json!({ "type": "hello", "token": "guess" })).await;
+    assert_eq!(socket.hear("error").await["code"], "unauthenticated");
+    assert_eq!(socket.closed().await, 4401);
+    let mut ana = node.session(node.school.ana).await;
+    let signed_out = reqwest::Client::new()
+        .post(node.url("/api/v1/sign-out"))
+        .bearer_auth(node.token(node.school.ana))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(signed_out.status(), 204);
+    assert_eq!(ana.hear("bye").await["reason"], "signed_out");
+    assert_eq!(ana.closed().await, 4401);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn bad_commands_get_a_coded_error_and_the_session_lives() {
+    let node = Node::start(Ground::sqlite()).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    for (text, code) in [
+        ("", "malformed"),
+        ("[]", "malformed"),
+        ("{}", "malformed"),
+        (r#"{"type":"dance","ref":1}"#, "unknown_type"),
+        (r#"{"type":"post","ref":1}"#, "malformed"),
+        (r#"{"type":"hello"}"#, "invalid"),
+    ] {
+        ana.stream.send(Message::Text(text.into())).await.unwrap();
+        assert_eq!(ana.hear("error").await["code"], code, "{text}");
+    }
+    ana.stream.send(Message::Binary(vec![1, 2, 3].into())).await.unwrap();
+    assert_eq!(ana.hear("error").await["code"], "malformed");
+    let long = "x".repeat(8_001);
+    for (text, code) in [("", "invalid"), (" \n ", "invalid"), ("a\0b", "invalid"), (long.as_str(), "too_long")] {
+        assert_eq!(ana.post(room, school.with_ana(), text).await["code"], code);
+    }
+    let elsewhere = json!({ "type": "history", "room": Uuid::now_v7(), "conversation": Uuid::now_v7() });
+    assert_eq!(ana.ask(elsewhere).await["code"], "not_found");
+    assert_eq!(ana.post(room, school.with_ana(), "still here").await["n"], 1);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn too_many_commands_are_told_to_slow_down_and_keep_their_order() {
+    let node = Node::start(Ground::sqlite()).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    let mut sent = Vec::new();
+    for number in 0..100_u32 {
+        let mut command = post(room, school.with_ana(), &number.to_string());
+        command["ref"] = json!(number);
+        sent.push(command.clone());
+        ana.say(command).await;
+    }
+    let mut answers: Vec<Option<Value>> = vec![None; 100];
+    while answers.iter().any(Option::is_none) {
+        let frame = ana.next().await.unwrap();
+        if let Some(reference) = frame["ref"].as_u64() {
+            answers[reference as usize] = Some(frame);
+        }
+    }
+    let codes: Vec<Value> = answers.iter().flatten().map(|answer| answer["code"].clone()).collect();
+    let refused = codes.iter().position(|code| !code.is_null()).expect("some are too many");
+    assert!(refused >= 60, "{refused}");
+    assert_eq!(codes[refused], "rate_limited");
+    assert!(codes[refused..].iter().all(|code| !code.is_null()), "what follows a refused one waits for it");
+    // Sent again in order, all end in the order in which they were written.
+    for command in &sent[refused..] {
+        let mut again = command.clone();
+        again.as_object_mut().unwrap().remove("ref");
+        assert_eq!(ana.ask_patiently(again).await["type"], "ack");
+    }
+    let page = ana
+        .ask_patiently(json!({ "type": "history", "room": room, "conversation": school.with_ana().conversation(room) }))
+        .await;
+    let texts: Vec<&str> = page["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["envelope"]["text"].as_str().unwrap())
+        .collect();
+    let expected: Vec<String> = (0..100).rev().map(|number| number.to_string()).collect();
+    assert_eq!(texts, expected);
+    node.stop().await;
+}
+
+/// A masked frame; the mask is zero, so the payload is as it is.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..=125 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0xFE);
+            frame.extend_from_slice(&(long as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+async fn raw(node: &Node) -> TcpStream {
+    let mut stream = TcpStream::connect(node.running.address).await.unwrap();
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: homeroom.v1\r\n\r\n",
+        node.running.address
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    stream
+}
+
+/// Everything that the server says until it closes; the code of its close frame.
+async fn close_code(stream: &mut TcpStream) -> u16 {
+    let mut said = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut said))
+        .await
+        .expect("the server closes")
+        .unwrap();
+    let at = said.windows(2).rposition(|pair| pair == [0x88, 2]).expect("a close frame");
+    u16::from_be_bytes([said[at + 2], said[at + 3]])
+}
+
+#[tokio::test]
+async fn whoever_breaks_the_websocket_protocol_is_closed_with_the_right_code() {
+    let node = Node::start(Ground::sqlite()).await;
+    let mut ten_gigabytes = vec![0x81, 0xFF];
+    ten_gigabytes.extend_from_slice(&(10_u64 << 30).to_be_bytes());
+    ten_gigabytes.extend_from_slice(&[0; 4]);
+    for (name, bytes, code) in [
+        ("10 GB", ten_gigabytes, 1009),
+        ("invalid UTF-8", masked(0x81, b"\xFF\xFE"), 1007),
+        ("reserved bits", masked(0xF1, b"{}"), 1002),
+        ("a ping of 126 bytes", masked(0x89, &[0; 126]), 1002),
+        ("not masked", vec![0x81, 2, b'{', b'}'], 1002),
+    ] {
+        let mut stream = raw(&node).await;
+        stream.write_all(&bytes).await.unwrap();
+        assert_eq!(close_code(&mut stream).await, code, "{name}");
+    }
+    let counts = &node.running.node.counts;
+    eventually("all connections are gone", || async { counts.connections.load(Ordering::Relaxed) == 0 }).await;
+    assert_eq!(counts.protocol_errors.load(Ordering::Relaxed), 5);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_delays_nobody_and_catches_up_later() {
+    let node = Node::start(Ground::sqlite()).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut stuck = raw(&node).await;
+    let hello = json!({ "type": "hello", "token": node.token(school.ana), "positions": {} }).to_string();
+    stuck.write_all(&masked(0x81, hello.as_bytes())).await.unwrap();
+    let counts = &node.running.node.counts;
+    eventually("it is connected", || async { counts.connections.load(Ordering::Relaxed) == 1 }).await;
+    let mut ben = node.session(school.ben).await;
+    ben.hear("caught_up").await;
+    // 12 MB of announcements: far beyond what the kernel's buffers take for somebody who reads nothing.
+    let text = "x".repeat(8_000);
+    let log = node.log().clone();
+    let (teacher, count) = (school.teacher, 1_500_u64);
+    let speaking = tokio::spawn(async move {
+        for _ in 0..count {
+            let draft = homeroom_protocol::Draft {
+                language: homeroom_protocol::Language::english(),
+                text: text.clone(),
+                protected: Vec::new(),
+            };
+            log.append(homeroom::log::Append {
+                room,
+                author: teacher,
+                client_id: homeroom_protocol::ClientId::new(),
+                what: homeroom::log::What::Post {
+                    to: Address::Announcements,
+                    envelope: Box::new(draft.into_envelope(|_| Vec::new()).unwrap()),
+                    urgent: false,
+                },
+                turn: None,
+            })
+            .await
+            .unwrap();
+        }
+    });
+    for n in 1..=count {
+        assert_eq!(ben.hear("event").await["n"], json!(n), "a neighbour hears everything meanwhile");
+    }
+    speaking.await.unwrap();
+    assert!(counts.fell_behind.load(Ordering::Relaxed) > 0);
+    // It reads again: everything is there, in order.
+    let mut reader = Frames { stream: stuck, held: Vec::new() };
+    let mut expected = 1;
+    while expected <= count {
+        let frame = reader.next().await;
+        if frame["type"] == "event" {
+            assert_eq!(frame["n"], json!(expected));
+            expected += 1;
+        }
+    }
+    node.stop().await;
+}
+
+/// Reads a server's text frames from a raw socket.
+struct Frames {
+    stream: TcpStream,
+    held: Vec<u8>,
+}
+
+impl Frames {
+    async fn next(&mut self) -> Value {
+        loop {
+            if let Some((opcode, payload, used)) = self.whole() {
+                let text = payload.to_vec();
+                self.held.drain(..used);
+                if opcode == 1 {
+                    return serde_json::from_slice(&text).unwrap();
+                }
+                continue;
+            }
+            let mut more = vec![0; 64 * 1024];
+            let read =
+                tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut more)).await.unwrap().unwrap();
+            assert!(read > 0, "closed");
+            self.held.extend_from_slice(&more[..read]);
+        }
+    }
+
+    fn whole(&self) -> Option<(u8, &[u8], usize)> {
+        let (first, second) = (*self.held.first()?, *self.held.get(1)?);
+        let (length, from) = match second {
+            126 => (usize::from(u16::from_be_bytes([*self.held.get(2)?, *self.held.get(3)?])), 4),
+            127 => (u64::from_be_bytes(self.held.get(2..10)?.try_into().unwrap()) as usize, 10),
+            short => (usize::from(short), 2),
+        };
+        Some((first & 0xF, self.held.get(from..from + length)?, from + length))
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_may_not_connect() {
+    let node = Node::start(Ground::sqlite()).await;
+    let address = node.running.address;
+    for (origin, status) in [("http://evil.example", "403"), (format!("http://{address}").as_str(), "101")] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: homeroom.v1\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer[9..12], status.as_bytes(), "{origin}");
+    }
+    node.stop().await;
+}
+
+/// Two nodes of one process on one PostgreSQL, with the bus and without: what one commits the other's sessions hear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_hear_each_other_by_the_bus_and_by_the_bell() {
+    for shared in [true, false] {
+        let ground = Ground::postgres().await;
+        let exchange = homeroom::bus::local::Exchange::default();
+        let other_config = homeroom::config::Config { listen: "127.0.0.1:0".parse().unwrap(), ..ground.config() };
+        let node = Node::start_on(ground, &exchange).await;
+        let elsewhere = if shared { exchange } else { homeroom::bus::local::Exchange::default() };
+        let other = homeroom::app::start_on(&other_config, &elsewhere).await.unwrap();
+        let (room, school) = (node.school.room, &node.school);
+        let mut there: Socket = connect(other.address).await;
+        there.say(json!({ "type": "hello", "token": node.token(school.ana) })).await;
+        there.hear("caught_up").await;
+        let mut here = node.session(school.teacher).await;
+        here.hear("caught_up").await;
+        for n in 1..=20 {
+            here.post(room, Address::Announcements, "x").await;
+            assert_eq!(there.hear("event").await["n"], json!(n), "shared: {shared}");
+        }
+        // Rights go the same way.
+        node.log().change_members(room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
+        there.hear("left").await;
+        other.stop().await;
+        node.stop().await;
+    }
+}

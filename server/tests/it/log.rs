@@ -1,0 +1,314 @@
+//! The log on both engines: appending once, in order, by those who may; reading back as things stand now.
+
+use crate::node::{Ground, School, guardian, log, staff};
+use crate::on_both_engines;
+use homeroom::log::append::Turns;
+use homeroom::log::{Append, AppendError, Log, MarkUp, What, members, read};
+use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+on_both_engines! {
+    n_counts_per_conversation_and_seq_per_room
+    the_same_command_always_gets_the_same_answer
+    commands_at_once_from_many_tasks_make_no_hole
+    rights_are_checked_under_the_lock
+    what_was_edited_or_retracted_is_read_as_it_stands
+    a_guardian_misses_only_what_is_theirs
+    who_comes_back_does_not_see_what_was_said_meanwhile
+    marks_only_rise_and_never_past_the_end
+    a_poisoned_command_does_not_fail_its_neighbours
+    history_pages_backwards
+}
+
+fn envelope(text: &str) -> Box<Envelope> {
+    let draft = Draft { language: Language::english(), text: text.to_owned(), protected: Vec::new() };
+    Box::new(draft.into_envelope(|_| Vec::new()).unwrap())
+}
+
+fn post(school: &School, author: PersonId, to: Address, text: &str) -> Append {
+    let what = What::Post { to, envelope: envelope(text), urgent: false };
+    Append { room: school.room, author, client_id: ClientId::new(), what, turn: None }
+}
+
+fn change(school: &School, author: PersonId, what: What) -> Append {
+    Append { room: school.room, author, client_id: ClientId::new(), what, turn: None }
+}
+
+fn code(outcome: Result<homeroom::log::Appended, AppendError>) -> ErrorCode {
+    match outcome {
+        Err(AppendError::Refused(fault)) => fault.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn seqs(log: &Log, school: &School) -> Vec<i64> {
+    read::after(log.db(), school.room, 0, 10_000).await.unwrap().iter().map(|entry| entry.seq).collect()
+}
+
+async fn n_counts_per_conversation_and_seq_per_room(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let mut numbers = Vec::new();
+    for (author, to) in [
+        (school.teacher, Address::Announcements),
+        (school.ana, school.with_ana()),
+        (school.teacher, school.with_ana()),
+        (school.teacher, Address::Announcements),
+        (school.ben, school.with_ben()),
+    ] {
+        numbers.push(log.append(post(&school, author, to, "x")).await.unwrap().n);
+    }
+    assert_eq!(numbers, [1, 1, 2, 2, 1]);
+    assert_eq!(seqs(&log, &school).await, (1..=8).collect::<Vec<i64>>(), "three joined, five were said");
+}
+
+async fn the_same_command_always_gets_the_same_answer(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let command = post(&school, school.ana, school.with_ana(), "once");
+    let first = log.append(command.clone()).await.unwrap();
+    assert_eq!(log.append(command.clone()).await.unwrap(), first);
+    // At once, in the same batch.
+    let twice = post(&school, school.ana, school.with_ana(), "at once");
+    let (a, b) = tokio::join!(log.append(twice.clone()), log.append(twice));
+    assert_eq!(a.unwrap(), b.unwrap());
+    // Also when the author has lost the right meanwhile.
+    log.change_members(school.room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
+    assert_eq!(log.append(command.clone()).await.unwrap(), first);
+    // Other content under the same id is told from it.
+    let what = What::Post { to: school.with_ana(), envelope: envelope("other"), urgent: false };
+    assert_eq!(code(log.append(Append { what, ..command }).await), ErrorCode::Conflict);
+    let said = read::after(log.db(), school.room, 0, 100).await.unwrap();
+    assert_eq!(said.iter().filter(|entry| matches!(entry.event.body, EventBody::Posted { .. })).count(), 2);
+}
+
+async fn commands_at_once_from_many_tasks_make_no_hole(ground: Ground) {
+    let log = log(&ground).await;
+    let school = Arc::new(School::open(&log).await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let (log, school) = (log.clone(), school.clone());
+        tasks.spawn(async move {
+            let (author, to) = match task % 3 {
+                0 => (school.teacher, Address::Announcements),
+                1 => (school.ana, school.with_ana()),
+                _ => (school.ben, school.with_ben()),
+            };
+            let mut answers = Vec::new();
+            for _ in 0..40 {
+                answers
+                    .push((to.conversation(school.room), log.append(post(&school, author, to, "x")).await.unwrap().n));
+            }
+            answers
+        });
+    }
+    let answers = tasks.join_all().await.concat();
+    let distinct: HashSet<_> = answers.iter().collect();
+    assert_eq!(distinct.len(), 320, "no number is given twice");
+    for address in [Address::Announcements, school.with_ana(), school.with_ben()] {
+        let conversation = address.conversation(school.room);
+        let mut numbers: Vec<i64> = answers.iter().filter(|(of, _)| *of == conversation).map(|(_, n)| *n).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=numbers.len() as i64).collect::<Vec<_>>());
+    }
+    assert_eq!(seqs(&log, &school).await, (1..=323).collect::<Vec<i64>>());
+}
+
+async fn rights_are_checked_under_the_lock(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let stranger = school.anas_child;
+    for (author, to) in [
+        (school.ana, Address::Announcements),
+        (school.ana, school.with_ben()),
+        (school.ana, Address::Private(homeroom_protocol::About { guardian: school.ana, student: school.bens_child })),
+        (
+            school.teacher,
+            Address::Private(homeroom_protocol::About { guardian: school.ana, student: school.bens_child }),
+        ),
+        (stranger, school.with_ana()),
+        (stranger, Address::Announcements),
+    ] {
+        assert_eq!(code(log.append(post(&school, author, to, "x")).await), ErrorCode::Forbidden);
+    }
+    let urgent = What::Post { to: school.with_ana(), envelope: envelope("now"), urgent: true };
+    assert_eq!(code(log.append(change(&school, school.ana, urgent)).await), ErrorCode::Forbidden);
+    let said = log.append(post(&school, school.teacher, school.with_ana(), "x")).await.unwrap();
+    let edit = |message| What::Edit { message, envelope: envelope("y") };
+    assert_eq!(
+        code(log.append(change(&school, school.ana, edit(said.id))).await),
+        ErrorCode::Forbidden,
+        "not the author"
+    );
+    assert_eq!(
+        code(log.append(change(&school, school.ben, edit(said.id))).await),
+        ErrorCode::NotFound,
+        "not even that it is there"
+    );
+    assert_eq!(code(log.append(change(&school, school.teacher, edit(EventId::new()))).await), ErrorCode::NotFound);
+    let nowhere =
+        Append { room: homeroom_protocol::RoomId::new(), ..post(&school, school.ana, school.with_ana(), "x") };
+    assert_eq!(code(log.append(nowhere).await), ErrorCode::Forbidden);
+    log.change_members(school.room, vec![staff(school.teacher, false)]).await.unwrap();
+    assert_eq!(
+        code(log.append(post(&school, school.teacher, Address::Announcements, "x")).await),
+        ErrorCode::Forbidden
+    );
+    assert_eq!(code(log.append(change(&school, school.teacher, edit(said.id))).await), ErrorCode::Forbidden);
+}
+
+async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let said = log.append(post(&school, school.ana, school.with_ana(), "frist")).await.unwrap();
+    let edited = log
+        .append(change(&school, school.ana, What::Edit { message: said.id, envelope: envelope("first") }))
+        .await
+        .unwrap();
+    assert_eq!(edited.n, 2);
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let missed = read::missed(log.db(), school.room, &view, 0, i64::MAX).await.unwrap().entries;
+    let texts: Vec<String> =
+        missed.iter().map(|entry| entry.message().unwrap().envelope.as_ref().unwrap().text.clone()).collect();
+    assert_eq!(texts, ["first", "first"], "never as it was");
+    assert!(missed[0].message().unwrap().edited_at.is_some());
+
+    log.append(change(&school, school.ana, What::Retract { message: said.id })).await.unwrap();
+    let missed = read::missed(log.db(), school.room, &view, 0, i64::MAX).await.unwrap().entries;
+    assert_eq!(missed.len(), 3);
+    for entry in &missed {
+        let message = entry.message().unwrap();
+        assert!(message.envelope.is_none() && message.retracted_at.is_some());
+        let shown = entry.payload(homeroom::log::Sight::Full).unwrap();
+        assert!(!String::from_utf8_lossy(shown).contains("first"), "a retracted text is never shown again");
+    }
+    let page = read::history(log.db(), school.room, &view, school.with_ana().conversation(school.room), None, 10)
+        .await
+        .unwrap();
+    assert_eq!(page.messages.len(), 1);
+    assert!(page.messages[0].envelope.is_none());
+    let again = change(&school, school.ana, What::Edit { message: said.id, envelope: envelope("back") });
+    assert_eq!(code(log.append(again).await), ErrorCode::Invalid);
+}
+
+async fn a_guardian_misses_only_what_is_theirs(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    for round in 0..150 {
+        log.append(post(&school, school.teacher, school.with_ben(), &format!("ben {round}"))).await.unwrap();
+        if round % 3 == 0 {
+            log.append(post(&school, school.teacher, school.with_ana(), &format!("ana {round}"))).await.unwrap();
+            log.append(post(&school, school.teacher, Address::Announcements, &format!("all {round}"))).await.unwrap();
+        }
+    }
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let (head, _) = read::head(log.db(), school.room).await.unwrap().unwrap();
+    let mut cursor = 0;
+    let mut seen = Vec::new();
+    while cursor < head {
+        let missed = read::missed(log.db(), school.room, &view, cursor, head).await.unwrap();
+        assert!(missed.until > cursor, "each page goes on");
+        seen.extend(missed.entries.iter().map(|entry| (entry.seq, entry.event.n.unwrap(), entry.thread)));
+        cursor = missed.until;
+    }
+    assert_eq!(seen.len(), 100);
+    assert!(seen.is_sorted_by_key(|(seq, ..)| *seq));
+    assert!(seen.iter().all(|(_, _, thread)| *thread != homeroom::log::Thread::from(school.with_ben())));
+    let last = read::last_visible(log.db(), school.room, &view, head).await.unwrap();
+    assert_eq!(read::seqs(log.db(), &[(school.room, last.unwrap())]).await.unwrap().len(), 1);
+    assert!(!read::is_too_far(log.db(), school.room, &view, 0, head).await.unwrap());
+}
+
+async fn who_comes_back_does_not_see_what_was_said_meanwhile(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let announce = |text: &'static str| log.append(post(&school, school.teacher, Address::Announcements, text));
+    announce("before").await.unwrap();
+    log.change_members(school.room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
+    assert!(members::of_person(log.db(), school.ana).await.unwrap().is_empty());
+    announce("meanwhile").await.unwrap();
+    log.change_members(school.room, vec![guardian(school.ana, school.anas_child, true)]).await.unwrap();
+    announce("after").await.unwrap();
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let conversation = Address::Announcements.conversation(school.room);
+    let page = read::history(log.db(), school.room, &view, conversation, None, 10).await.unwrap();
+    let texts: Vec<String> = page.messages.into_iter().map(|message| message.envelope.unwrap().text).collect();
+    assert_eq!(texts, ["after", "before"]);
+}
+
+async fn marks_only_rise_and_never_past_the_end(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    for _ in 0..3 {
+        log.append(post(&school, school.teacher, Address::Announcements, "x")).await.unwrap();
+    }
+    let conversation = Address::Announcements.conversation(school.room);
+    let mark = |delivered, read| MarkUp { room: school.room, conversation, person: school.ana, delivered, read };
+    let stored = || async {
+        homeroom::fetch_all!(
+            log.db().reads(),
+            (i64, i64),
+            "SELECT delivered_n, read_n FROM mark WHERE person_id = $1",
+            school.ana.0
+        )
+        .unwrap()
+    };
+    log.mark(mark(2, 0)).await.unwrap();
+    assert_eq!(stored().await, [(2, 0)]);
+    let (a, b) = tokio::join!(log.mark(mark(1, 1)), log.mark(mark(99, 0)));
+    a.unwrap();
+    b.unwrap();
+    assert_eq!(stored().await, [(3, 1)]);
+    log.mark(mark(0, 2)).await.unwrap();
+    assert_eq!(stored().await, [(3, 2)]);
+    let elsewhere = MarkUp { conversation: school.with_ben().conversation(school.room), ..mark(1, 1) };
+    log.mark(elsewhere).await.unwrap();
+    assert_eq!(stored().await.len(), 1, "a conversation in which nothing was said has no end to be marked");
+}
+
+async fn a_poisoned_command_does_not_fail_its_neighbours(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    // The edge refuses NUL; this one gets past it, and PostgreSQL can't store it. SQLite can, so there it is a neighbour.
+    let mut poison = envelope("x");
+    poison.text = "a\0b".to_owned();
+    let poison = Append {
+        what: What::Post { to: school.with_ana(), envelope: poison, urgent: false },
+        ..post(&school, school.ana, school.with_ana(), "x")
+    };
+    let turns = Arc::new(Turns::default());
+    let good = |text: &str| Append { turn: Some(turns.next()), ..post(&school, school.ben, school.with_ben(), text) };
+    let submitted: Vec<_> =
+        [good("one"), poison, good("two")].into_iter().map(|append| log.submit(append).unwrap()).collect();
+    let mut answers = Vec::new();
+    for submitted in submitted {
+        answers.push(submitted.done().await);
+    }
+    assert_eq!(answers[0].as_ref().unwrap().n, 1);
+    assert_eq!(answers[2].as_ref().unwrap().n, 2);
+}
+
+async fn history_pages_backwards(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    for number in 1..=25 {
+        log.append(post(&school, school.ana, school.with_ana(), &number.to_string())).await.unwrap();
+    }
+    let view = members::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
+    let conversation = school.with_ana().conversation(school.room);
+    let mut before = None;
+    let mut read_back = Vec::new();
+    loop {
+        let page = read::history(log.db(), school.room, &view, conversation, before, 10).await.unwrap();
+        read_back.extend(page.messages.iter().map(|message| message.n));
+        before = page.messages.last().map(|message| message.n);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(read_back, (1..=25).rev().collect::<Vec<u64>>());
+    let others = members::of_person(log.db(), school.ben).await.unwrap().remove(0).view;
+    let page = read::history(log.db(), school.room, &others, conversation, None, 10).await.unwrap();
+    assert!(page.messages.is_empty(), "another guardian's page is empty, whatever the route forgot to check");
+}

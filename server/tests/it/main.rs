@@ -1,0 +1,12 @@
+//! Tests against real nodes and real databases, in one binary.
+//!
+//! Owns: the list of its parts. Each storage test runs on both engines; each live test drives a node on a free port.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where something is not as it must be")]
+
+mod http;
+mod live;
+mod log;
+mod node;
+mod postgres;
+mod roster;

@@ -1,0 +1,83 @@
+//! A PostgreSQL of the tests' own.
+//!
+//! Owns: starting one per test process as an unprivileged user in a temporary folder, a database for each test, and leaving
+//! nothing behind: a watching shell stops it as soon as this process is gone, however it went.
+//! Refuses to know: what is tested.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
+
+struct Server {
+    socket: PathBuf,
+    /// Closing its standard input stops everything; it is never closed before the process ends.
+    _watcher: Child,
+}
+
+/// A fresh, empty database; gives its URL.
+pub async fn database() -> String {
+    let server = &*SERVER;
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let url = |name: &str| format!("postgres://postgres@localhost/{name}?host={}", server.socket.display());
+    let pool = sqlx::PgPool::connect(&url("postgres")).await.expect("the tests' PostgreSQL answers");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    pool.close().await;
+    url(&name)
+}
+
+impl Server {
+    fn start() -> Self {
+        let bin = Path::new("/usr/lib/postgresql/15/bin");
+        assert!(bin.join("initdb").exists(), "PostgreSQL 15 is missing: run scripts/setup.sh test");
+        let folder = std::env::temp_dir().join(format!("homeroom-postgres-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // PostgreSQL refuses to run as root.
+        let is_root = Command::new("id").arg("-u").output().unwrap().stdout.starts_with(b"0\n");
+        let unprivileged = if is_root { "setpriv --reuid=nobody --regid=nogroup --clear-groups" } else { "" };
+        let script = format!(
+            r#"
+            cd /; umask 077
+            {owner}
+            {unprivileged} {bin}/initdb -D {folder}/data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >{folder}/initdb.log 2>&1 || exit 1
+            {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= -c max_connections=200 -c fsync=off \
+                -c shared_buffers=32MB >{folder}/postgres.log 2>&1 &
+            server=$!
+            cat >/dev/null
+            kill -INT $server; wait $server; rm -rf {folder}
+            "#,
+            owner = if is_root { format!("chown nobody {}", folder.display()) } else { String::new() },
+            bin = bin.display(),
+            folder = folder.display(),
+        );
+        let mut watcher = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        watcher.stdin.as_mut().unwrap().flush().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let ready = || {
+            Command::new(bin.join("pg_isready"))
+                .args(["-q", "-h"])
+                .arg(&folder)
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        while !ready() {
+            assert!(Instant::now() < deadline, "PostgreSQL did not start; see {}", folder.display());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { socket: folder, _watcher: watcher }
+    }
+}
+
+use std::os::unix::process::CommandExt;
