@@ -161,7 +161,8 @@ async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64
     let row = fetch_optional!(
         db.reads(),
         (i64,),
-        "SELECT n FROM event WHERE room_id = $1 AND conversation_id = $2 AND seq <= $3 ORDER BY n DESC LIMIT 1",
+        // The plus keeps SQLite from walking the room by its key (room_id, seq) and sorting what it finds.
+        "SELECT n FROM event WHERE room_id = $1 AND conversation_id = $2 AND +seq <= $3 ORDER BY n DESC LIMIT 1",
         room.0,
         conversation.0,
         seq
