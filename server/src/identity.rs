@@ -3,7 +3,7 @@
 //! Owns: one-time links and codes, the tokens that follow them, and looking a token up. Secrets are stored as SHA-256.
 //! Refuses to know: rooms, and how a cookie travels (see `routes`).
 //!
-//! A link holds 256 bits. A code has eight letters of 28, about 38 bits: enough only because it is tried against one
+//! A link holds 256 bits. A code has eight letters of 20, about 35 bits: enough only because it is tried against one
 //! person's invitations, five times. So signing in by code takes the person's sign-in name too.
 
 pub mod limits;
