@@ -282,7 +282,8 @@ pub async fn last_visible(db: &Db, room: RoomId, view: &View, until: i64) -> Res
         let row = fetch_optional!(
             db.reads(),
             (i64, Uuid),
-            "SELECT seq, id FROM event WHERE room_id = $1 AND conversation_id = $2 AND seq <= $3 ORDER BY n DESC LIMIT 1",
+            // The plus: as in `number_at`.
+            "SELECT seq, id FROM event WHERE room_id = $1 AND conversation_id = $2 AND +seq <= $3 ORDER BY n DESC LIMIT 1",
             room.0,
             conversation.0,
             until
