@@ -9,8 +9,10 @@
 pub mod limits;
 pub mod routes;
 pub mod secret;
+#[cfg(test)]
+mod tests;
 
-use crate::db::Db;
+use crate::db::{Db, Tx};
 use crate::{execute, fetch_all, fetch_optional};
 use chrono::{DateTime, Duration, Utc};
 use homeroom_protocol::{Language, PersonId, Timestamp};
@@ -94,13 +96,10 @@ pub async fn who(db: &Db, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> 
     )?;
     let Some(row) = row else { return Ok(None) };
     if now - row.used_at > NOTED {
-        execute!(
-            db.writes(),
-            "UPDATE login SET used_at = $2, expires_at = $3 WHERE id = $1",
-            row.id,
-            now,
-            now + LOGIN
-        )?;
+        // Somebody may read although nothing can be written, on a full disk for instance: the next use notes it.
+        if let Err(error) = note_use(db, row.id, now).await {
+            tracing::warn!(%error, "the use of a sign-in was not noted");
+        }
     }
     Ok(Some(LoggedIn {
         login: row.id,
@@ -108,6 +107,19 @@ pub async fn who(db: &Db, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> 
         name: full_name(&row.given_name, &row.family_name),
         language: Language::parse(&row.language).unwrap_or_else(|_| Language::english()),
     }))
+}
+
+/// Several requests of one page may come at once: the first one writes.
+async fn note_use(db: &Db, login: Uuid, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    execute!(
+        db.writes(),
+        "UPDATE login SET used_at = $2, expires_at = $3 WHERE id = $1 AND used_at < $4",
+        login,
+        now,
+        now + LOGIN,
+        now - NOTED
+    )
+    .map(|_| ())
 }
 
 /// Given and family name as one.
@@ -192,8 +204,9 @@ pub async fn invite(db: &Db, person: PersonId) -> Result<Option<Invitation>, sql
 /// When the database does not answer.
 pub async fn sign_in_with_link(db: &Db, link: &str) -> Result<Option<Login>, sqlx::Error> {
     let now = Utc::now();
+    let mut tx = db.begin().await?;
     let used = fetch_optional!(
-        db.writes(),
+        tx.on(),
         (Uuid,),
         "UPDATE invitation SET used_at = $2
          WHERE secret_hash = $1 AND used_at IS NULL AND expires_at > $2
@@ -203,42 +216,51 @@ pub async fn sign_in_with_link(db: &Db, link: &str) -> Result<Option<Login>, sql
         now
     )?;
     match used {
-        Some((person,)) => log_in(db, PersonId(person)).await,
+        Some((person,)) => log_in(db, tx, PersonId(person)).await,
         None => Ok(None),
     }
 }
 
 /// Uses up a code of one of the person's invitations; `None` when it is wrong, used, has run out, or has no try left. A wrong
-/// code costs each of their open invitations a try.
+/// code costs each of their open invitations a try. The name is taken as it is or in small letters: telephones begin with a
+/// capital.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn sign_in_with_code(db: &Db, name: &str, code: &str) -> Result<Option<Login>, sqlx::Error> {
     let now = Utc::now();
+    let name = name.trim();
+    // PostgreSQL refuses this character, and nobody's name has it.
+    if name.contains('\0') {
+        return Ok(None);
+    }
     // One statement takes the try and compares, so that six guesses at once are not six tries.
     let tried = fetch_all!(
         db.writes(),
         (Uuid, Uuid, Vec<u8>),
         "UPDATE invitation SET tries_left = tries_left - 1
          WHERE used_at IS NULL AND expires_at > $2 AND tries_left > 0
-           AND person_id IN (SELECT id FROM person WHERE username = $1 AND enabled)
+           AND person_id IN (SELECT id FROM person WHERE username IN ($1, $3) AND enabled)
          RETURNING id, person_id, code_hash",
-        name.trim(),
-        now
+        name,
+        now,
+        name.to_lowercase()
     )?;
     let given = secret::hash(&secret::normalised_code(code));
     let Some((invitation, person, _)) = tried.into_iter().find(|(_, _, code)| *code == given) else { return Ok(None) };
+    let mut tx = db.begin().await?;
     let used =
-        execute!(db.writes(), "UPDATE invitation SET used_at = $2 WHERE id = $1 AND used_at IS NULL", invitation, now)?;
-    if used == 0 { Ok(None) } else { log_in(db, PersonId(person)).await }
+        execute!(tx.on(), "UPDATE invitation SET used_at = $2 WHERE id = $1 AND used_at IS NULL", invitation, now)?;
+    if used == 0 { Ok(None) } else { log_in(db, tx, PersonId(person)).await }
 }
 
-async fn log_in(db: &Db, person: PersonId) -> Result<Option<Login>, sqlx::Error> {
+/// In the transaction that used the invitation up: neither is lost without the other.
+async fn log_in(db: &Db, mut tx: Tx, person: PersonId) -> Result<Option<Login>, sqlx::Error> {
     let token = Secret::link();
     let now = Utc::now();
     let expires_at = now + LOGIN;
     execute!(
-        db.writes(),
+        tx.on(),
         "INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at) VALUES ($1, $2, $3, $4, $4, $5)",
         Uuid::now_v7(),
         token.hash(),
@@ -246,11 +268,12 @@ async fn log_in(db: &Db, person: PersonId) -> Result<Option<Login>, sqlx::Error>
         now,
         expires_at
     )?;
-    execute!(db.writes(), "UPDATE person SET reached_at = $2 WHERE id = $1 AND reached_at IS NULL", person.0, now)?;
+    execute!(tx.on(), "UPDATE person SET reached_at = $2 WHERE id = $1 AND reached_at IS NULL", person.0, now)?;
+    tx.commit().await?;
     Ok(who(db, token.reveal()).await?.map(|who| Login { who, token, expires_at: expires_at.into() }))
 }
 
-/// Ends one sign-in. Gives its id, so that its live sessions can be ended.
+/// Ends one sign-in. Its live sessions are the caller's to end.
 ///
 /// # Errors
 /// When the database does not answer.

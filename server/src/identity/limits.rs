@@ -4,6 +4,7 @@
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -11,13 +12,15 @@ use std::num::NonZeroU32;
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Tries a minute for one name.
 const PER_NAME: NonZeroU32 = NonZeroU32::new(6).unwrap();
-/// Addresses and names remembered; beyond, those that could try again anyway are forgotten.
-const REMEMBERED: usize = 10_000;
 
 /// How often somebody may try to sign in.
+///
+/// Keys are hashed into 65,536 places, so that nobody who invents addresses or names makes this grow: two who share a place
+/// share its tries. Which ones do is secret, and another matter after each start.
 pub struct Limits {
-    addresses: DefaultKeyedRateLimiter<[u8; 8]>,
-    names: DefaultKeyedRateLimiter<String>,
+    addresses: DefaultKeyedRateLimiter<u16>,
+    names: DefaultKeyedRateLimiter<u16>,
+    hasher: RandomState,
     clock: DefaultClock,
 }
 
@@ -26,6 +29,7 @@ impl Default for Limits {
         Self {
             addresses: RateLimiter::keyed(Quota::per_minute(PER_ADDRESS)),
             names: RateLimiter::keyed(Quota::per_minute(PER_NAME)),
+            hasher: RandomState::new(),
             clock: DefaultClock::default(),
         }
     }
@@ -37,28 +41,21 @@ impl Limits {
     /// # Errors
     /// The milliseconds to wait, when none is left.
     pub fn take(&self, address: Option<IpAddr>, name: Option<&str>) -> Result<(), u32> {
-        self.forget();
         let wait = |not_until: governor::NotUntil<_>| {
             u32::try_from(not_until.wait_time_from(self.clock.now()).as_millis()).unwrap_or(u32::MAX)
         };
         if let Some(address) = address {
-            self.addresses.check_key(&network(address)).map_err(wait)?;
+            self.addresses.check_key(&self.place(network(address))).map_err(wait)?;
         }
         if let Some(name) = name {
-            let name: String = name.trim().chars().take(100).collect();
-            self.names.check_key(&name).map_err(wait)?;
+            self.names.check_key(&self.place(name.trim().to_lowercase())).map_err(wait)?;
         }
         Ok(())
     }
 
-    /// Keeps the memory bounded.
-    fn forget(&self) {
-        if self.addresses.len() > REMEMBERED {
-            self.addresses.retain_recent();
-        }
-        if self.names.len() > REMEMBERED {
-            self.names.retain_recent();
-        }
+    fn place(&self, key: impl Hash) -> u16 {
+        let [a, b, ..] = self.hasher.hash_one(key).to_le_bytes();
+        u16::from_le_bytes([a, b])
     }
 }
 
@@ -88,7 +85,18 @@ mod tests {
         }
         let wait = limits.take(None, Some("ana")).unwrap_err();
         assert!(wait > 0 && wait <= 60_000, "{wait}");
+        assert!(limits.take(None, Some(" Ana")).is_err(), "the same name, typed otherwise");
         limits.take(None, Some("ben")).unwrap();
+    }
+
+    #[test]
+    fn inventing_addresses_and_names_does_not_grow_the_memory() {
+        let limits = Limits::default();
+        for number in 0..200_000_u64 {
+            let address = std::net::Ipv6Addr::from(u128::from(number) << 64);
+            let _full = limits.take(Some(address.into()), Some(&number.to_string()));
+        }
+        assert!(limits.addresses.len() <= 65_536 && limits.names.len() <= 65_536);
     }
 
     #[test]
