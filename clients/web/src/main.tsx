@@ -1,5 +1,5 @@
 /** Starts the page, and tells the connection what the device knows about the network. */
-import { render } from 'preact';
+import { options, render } from 'preact';
 import { App } from './App';
 import { store } from './page';
 import { locale } from './i18n';
@@ -23,6 +23,17 @@ document.addEventListener('visibilitychange', () => {
 if (import.meta.env.PROD) {
   navigator.serviceWorker?.register('/sw.js').catch((error: unknown) => console.warn('the page is not kept', error));
 }
+
+// Drawn once a frame, however much comes in; a page that nobody sees has no frames, and a title all the same.
+options.debounceRendering = (draw) => {
+  let done = false;
+  const once = () => {
+    if (!done) draw();
+    done = true;
+  };
+  if (!document.hidden) requestAnimationFrame(once);
+  setTimeout(once, 100);
+};
 
 const root = document.getElementById('app');
 if (root) render(<App />, root);

@@ -37,7 +37,8 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
   const field = useRef<HTMLTextAreaElement>(null);
   const told = useRef(0);
   const language = store.you.value?.language ?? 'en';
-  const left = (store.limits.value?.text_characters ?? LONGEST) - [...text].length;
+  const longest = store.limits.value?.text_characters ?? LONGEST;
+  const left = longest - [...text].length;
   const ready = text.trim() !== '' && left >= 0;
 
   useEffect(() => {
@@ -60,8 +61,10 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
     }
   };
   const send = () => {
-    if (!ready) return;
-    submit(text.trim());
+    // From the field and not from the last drawing: the last letter may be newer than that.
+    const written = (field.current?.value ?? '').trim();
+    if (written === '' || [...written].length > longest) return;
+    submit(written);
     setText('');
     keepDraft(draftKey, '');
     told.current = 0;

@@ -60,15 +60,17 @@ export class Outbox {
     this.#order = Math.max(this.#order, ...pending.map((item) => item.order));
   }
 
-  /** Queues a deed. It is on the device before this resolves, and on its way as soon as there is a line. */
+  /** Queues a deed. It is on its way as soon as there is a line, and on the device when this resolves. */
   async add(room: RoomId, conversation: ConversationId, deed: Deed): Promise<void> {
     const item: Pending = {
       clientId: this.post.newId(), order: (this.#order += 1), at: this.post.now().toISOString(),
       room, conversation, deed, state: 'waiting',
     };
     this.pending.value = [...this.pending.value, item];
-    await this.post.keep(item).catch((error: unknown) => console.error('not kept', error));
+    // Stored before it may be dropped: the storage keeps the order of what is asked of it.
+    const kept = this.post.keep(item).catch((error: unknown) => console.error('not kept', error));
     this.#pump(conversation);
+    await kept;
   }
 
   /** Tries a refused one again, as a new one at the end: its place in the order is taken by what came after it. */
@@ -119,7 +121,8 @@ export class Outbox {
     try {
       const answer = await this.post.send(command(item));
       this.#change(item.clientId, { state: 'sent', ...(answer.type === 'ack' && answer.n ? { n: answer.n } : {}) });
-      await this.post.drop(item.clientId);
+      // Not waited for: should it fail, the same client id is sent again, and harmless.
+      this.post.drop(item.clientId).catch((error: unknown) => console.error('not dropped', error));
       return 0;
     } catch (error) {
       if (!(error instanceof CommandRefused)) {

@@ -36,7 +36,7 @@ export async function measure(): Promise<void> {
     const began = Date.now();
     await Promise.all(writers.map((page, i) => write(page, i, Math.round(each), RATE / WRITERS)));
     const sent = Math.round(each) * WRITERS;
-    await reader.waitForFunction((all) => (globalThis as unknown as Seen).latencies.length >= all, sent, { timeout: 60_000 });
+    await reader.waitForFunction((all) => (globalThis as unknown as Seen).latencies.length >= all, sent, { timeout: 120_000 });
     const seconds = (Date.now() - began) / 1_000;
     const latencies = (await reader.evaluate(() => (globalThis as unknown as Seen).latencies)).sort((a, b) => a - b);
     const at = (share: number) => latencies[Math.min(latencies.length - 1, Math.floor(share * latencies.length))]!.toFixed(0);
