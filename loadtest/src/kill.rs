@@ -88,7 +88,7 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     let verdict = checker::check(&truth, &histories);
     let lost: u64 = watched.iter().map(|watched| watched.standing().lost).sum();
     println!(
-        "{} people, {} s: {} kills, {lost} connections lost; {} said, {} acknowledged, {} stored, {} heard; database {integrity}",
+        "{} people, {} s: {} kills, {lost} connections lost or refused; {} said, {} acknowledged, {} stored, {} heard; database {integrity}",
         histories.len(),
         started.elapsed().as_secs(),
         options.times,

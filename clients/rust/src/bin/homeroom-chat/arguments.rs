@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "homeroom-chat", version)]
 pub struct Arguments {
-    /// The server, such as https://school.example; taken from the link, or from the last sign-in, when left out.
+    /// The server's URL; taken from the link, or from the last sign-in, when left out.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// Sign in with a one-time link from the school.
