@@ -8,7 +8,7 @@ use crate::error::HttpFault;
 use crate::identity::routes::Viewer;
 use crate::log::{Place, read};
 use crate::web::Api;
-use actix_web::{get, web};
+use actix_web::{HttpRequest, HttpResponse, get, web};
 use homeroom_protocol::{
     About, Address, ConversationId, EventId, Fault, HistoryPage, Home, Limits, Reach, RoomDetail, RoomId, You,
 };
@@ -19,10 +19,15 @@ use uuid::Uuid;
 /// The first screen: the rooms of the signed-in person with what is new in them.
 #[utoipa::path(tag = "conversation", responses((status = 200, body = Home), (status = 401, body = Fault)))]
 #[get("/home")]
-pub async fn get_home(api: web::Data<Api>, viewer: Viewer) -> Result<web::Json<Home>, HttpFault> {
+pub async fn get_home(api: web::Data<Api>, request: HttpRequest, viewer: Viewer) -> Result<HttpResponse, HttpFault> {
     let rooms = snapshot::rooms(api.db(), viewer.0.person).await?;
     let you = You { person: viewer.0.person, name: viewer.0.name, language: viewer.0.language };
-    Ok(web::Json(Home { you, rooms }))
+    let mut response = HttpResponse::Ok();
+    // Every visit begins here.
+    if let Some(cookie) = api.renewed_cookie(&request) {
+        response.cookie(cookie);
+    }
+    Ok(response.json(Home { you, rooms }))
 }
 
 /// A room, opened: its conversations and people.

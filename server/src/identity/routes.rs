@@ -15,6 +15,13 @@ use homeroom_protocol::{ChangeMe, ErrorCode, Fault, Keep, SignInWithCode, SignIn
 use std::future::Future;
 use std::pin::Pin;
 
+/// Where a browser says that a request comes from.
+const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
+/// How long a browser keeps the cookie after it was last given. The server decides whether it is still worth anything.
+const COOKIE_KEPT: Duration = Duration::days(30);
+/// A wrong code is answered no sooner: how long the database worked would tell whether there is such a name.
+const REFUSAL: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Somebody who is signed in: asking for it in a signature is the check.
 pub struct Viewer(pub LoggedIn);
 
@@ -78,7 +85,11 @@ pub async fn sign_in_with_code(
 ) -> Result<HttpResponse, HttpFault> {
     api.from_own_page(&request)?;
     take(&api, &request, Some(&body.name))?;
+    let refusal = tokio::time::Instant::now() + REFUSAL;
     let login = super::sign_in_with_code(api.db(), &body.name, &body.code).await?;
+    if login.is_none() {
+        tokio::time::sleep_until(refusal).await;
+    }
     answer(
         &api,
         login,
@@ -106,7 +117,7 @@ fn answer(api: &Api, login: Option<Login>, keep: Keep, refusal: &str) -> Result<
     let token = match keep {
         Keep::Token => Some(login.token.reveal().to_owned()),
         Keep::Cookie => {
-            response.cookie(api.cookie(login.token.reveal().to_owned(), Duration::days(30)));
+            response.cookie(api.cookie(login.token.reveal().to_owned(), COOKIE_KEPT));
             None
         }
     };
@@ -161,20 +172,29 @@ impl Api {
             .finish()
     }
 
+    /// The cookie again, for a browser that signed in with it: a sign-in that is used lasts, so its cookie must too.
+    #[must_use]
+    pub fn renewed_cookie(&self, request: &HttpRequest) -> Option<Cookie<'static>> {
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            return None;
+        }
+        request.cookie(COOKIE).map(|cookie| self.cookie(cookie.value().to_owned(), COOKIE_KEPT))
+    }
+
     /// A request that changes something must come from a page of this server, if it comes from a browser at all.
     ///
     /// # Errors
     /// `forbidden` when another site's page sent it.
     pub fn from_own_page(&self, request: &HttpRequest) -> Result<(), HttpFault> {
         let text = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let foreign = || Err(HttpFault::new(ErrorCode::Forbidden, "Pages of other sites may not do this."));
+        if matches!(text(SEC_FETCH_SITE), Some("cross-site" | "same-site")) {
+            return foreign();
+        }
         let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
         let host = text(header::HOST).unwrap_or_default();
         let same = origin.split_once("://").is_some_and(|(_, of)| !host.is_empty() && of.eq_ignore_ascii_case(host));
         let public = self.node.public_origin.as_deref().is_some_and(|public| public.eq_ignore_ascii_case(origin));
-        if same || public {
-            Ok(())
-        } else {
-            Err(HttpFault::new(ErrorCode::Forbidden, "Pages of other sites may not do this."))
-        }
+        if same || public { Ok(()) } else { foreign() }
     }
 }
