@@ -32,17 +32,31 @@ export function ownName(tag: Language): string {
 }
 
 function named(tag: Language, by: string): string {
+  const key = `${tag} ${by}`;
+  const known = NAMES.get(key);
+  if (known !== undefined) return known;
+  let name: string | undefined;
   try {
-    return new Intl.DisplayNames([by, locale], { type: 'language' }).of(tag) ?? tag;
+    name = new Intl.DisplayNames([by, locale], { type: 'language' }).of(tag);
   } catch {
-    return tag;
+    // Not a tag that this browser takes: shown as it is.
   }
+  NAMES.set(key, name ?? tag);
+  return name ?? tag;
 }
+
+// Made once: to make a formatter takes longer than to draw a row.
+const CLOCK = new Intl.DateTimeFormat(region, { hour: 'numeric', minute: '2-digit' });
+const ORDER = new Intl.Collator(locale, { numeric: true });
+const NAMES = new Map<string, string>();
 
 /** `14:10` or `2:10 PM`, as this device writes it. */
 export function clock(at: string | Date): string {
-  return new Date(at).toLocaleTimeString(region, { hour: 'numeric', minute: '2-digit' });
+  return CLOCK.format(new Date(at));
 }
+
+/** The order of names in lists. */
+export const inOrder = (a: string, b: string): number => ORDER.compare(a, b);
 
 function daysAgo(at: Date, now: Date): number {
   const day = (date: Date) => Date.UTC(date.getFullYear(), date.getMonth(), date.getDate()) / 86_400_000;

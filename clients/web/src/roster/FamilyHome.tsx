@@ -6,7 +6,7 @@
 import type { Person } from '../protocol';
 import { HOME, SETTINGS, linkTo, place, store } from '../page';
 import { Preview, Unread, When } from '../conversation/Preview';
-import { greeting, t } from '../i18n';
+import { greeting, inOrder, t } from '../i18n';
 import { unread } from '../store/conversation';
 import type { Room } from '../store/store';
 import { conversationId } from '../store/uuid';
@@ -31,7 +31,7 @@ export function childrenOf(rooms: readonly Room[]): Child[] {
       children.set(student.person, child);
     }
   }
-  return [...children.values()].sort((a, b) => a.student.name.localeCompare(b.student.name));
+  return [...children.values()].sort((a, b) => inOrder(a.student.name, b.student.name));
 }
 
 export function TopBar() {

@@ -3,6 +3,7 @@
  *
  * Owns: when a guardian waits for an answer, and the order. Refuses to know: how a row looks.
  */
+import { inOrder } from '../i18n';
 import type { ConversationId, Family, Guardian, Message } from '../protocol';
 import { type Conversation, unread } from '../store/conversation';
 
@@ -34,7 +35,7 @@ export function sorted(families: readonly Family[], conversations: ReadonlyMap<C
   });
   const waiting = rows.filter((row) => row.waits).sort((a, b) => (a.latest < b.latest ? 1 : -1));
   const others = rows.filter((row) => !row.waits)
-    .sort((a, b) => a.family.student.name.localeCompare(b.family.student.name));
+    .sort((a, b) => inOrder(a.family.student.name, b.family.student.name));
   return { waiting, others };
 }
 

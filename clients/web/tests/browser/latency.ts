@@ -14,7 +14,7 @@ import { cast } from './school';
 
 const WRITERS = 6;
 const RATE = 100;
-const SECONDS = 10;
+const SECONDS = 5;
 
 export async function measure(): Promise<void> {
   const people = cast();
