@@ -6,3 +6,4 @@ cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
 scripts/web.sh install
 npm --prefix clients/web run --silent check
+if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run; fi

@@ -32,7 +32,8 @@ def count(kind, text, status):
         if not ran:
             return None
         bad = sum(int(n) for n in re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", text))
-        return (int(ran[1]) - bad, bad)
+        skipped = sum(int(n) for n in re.findall(r"skipped=(\d+)", text))
+        return (int(ran[1]) - bad - skipped, bad)
     raise ValueError(f"no such kind: {kind}")
 
 

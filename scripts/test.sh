@@ -2,8 +2,11 @@
 # Owns: `make test`: set up what is missing, run every check, and end with one line over all of them.
 # Refuses to know: what the checks are about. Each one's whole output is in target/test-logs.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-scripts/setup.sh test || exit 1
+cd "$(dirname "$0")/.." || exit 1
+if ! scripts/setup.sh test; then
+  printf '\n0 passed, 1 failed\n'
+  exit 1
+fi
 logs=target/test-logs
 rm -rf "$logs"
 mkdir -p "$logs"
@@ -33,6 +36,7 @@ export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
 check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
+check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
 
 echo
