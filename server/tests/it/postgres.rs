@@ -4,8 +4,8 @@
 //! nothing behind: a watching shell stops it as soon as this process is gone, however it went.
 //! Refuses to know: what is tested.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -63,7 +63,6 @@ impl Server {
             .process_group(0)
             .spawn()
             .unwrap();
-        watcher.stdin.as_mut().unwrap().flush().unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         let ready = || {
             Command::new(bin.join("pg_isready"))
@@ -73,11 +72,10 @@ impl Server {
                 .is_ok_and(|status| status.success())
         };
         while !ready() {
+            assert!(watcher.try_wait().unwrap().is_none(), "PostgreSQL did not start; see {}", folder.display());
             assert!(Instant::now() < deadline, "PostgreSQL did not start; see {}", folder.display());
             std::thread::sleep(Duration::from_millis(50));
         }
         Self { socket: folder, _watcher: watcher }
     }
 }
-
-use std::os::unix::process::CommandExt;
