@@ -1,10 +1,10 @@
 //! HTTP: signing in and its attacks, snapshots and what they must not show, the documents.
 
-use crate::node::{Ground, Node, token};
+use crate::node::{Ground, Node, http, token};
 use crate::on_both_engines;
 use homeroom::identity;
 use homeroom_protocol::Address;
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 on_both_engines! {
@@ -16,7 +16,7 @@ on_both_engines! {
 
 async fn a_link_works_once_and_only_by_a_post(ground: Ground) {
     let node = Node::start(ground).await;
-    let client = Client::new();
+    let client = http();
     let db = node.log().db();
     let invitation = identity::invite(db, node.school.ana).await.unwrap().unwrap();
     let secret = invitation.secret.reveal().to_owned();
@@ -83,7 +83,7 @@ async fn a_code_has_five_tries(ground: Ground) {
 }
 
 async fn get(node: &Node, who: homeroom_protocol::PersonId, path: &str) -> (StatusCode, Value) {
-    let answer = Client::new().get(node.url(path)).bearer_auth(node.token(who)).send().await.unwrap();
+    let answer = http().get(node.url(path)).bearer_auth(node.token(who)).send().await.unwrap();
     (answer.status(), answer.json().await.unwrap_or(Value::Null))
 }
 
@@ -117,7 +117,7 @@ async fn snapshots_show_each_their_own(ground: Ground) {
     assert_eq!(get(&node, school.ana, &page(school.with_ben())).await.0, StatusCode::NOT_FOUND);
     // Somebody who is in no room sees none, and can't open this one.
     let child = token(node.log().db(), school.anas_child).await;
-    let client = Client::new();
+    let client = http();
     let home: Value =
         client.get(node.url("/api/v1/home")).bearer_auth(&child).send().await.unwrap().json().await.unwrap();
     assert_eq!(home["rooms"], json!([]));
@@ -177,7 +177,7 @@ async fn reach_counts_who_was_there(ground: Ground) {
 #[tokio::test]
 async fn every_documented_route_is_there_and_nothing_answers_without_signing_in() {
     let node = Node::start(Ground::sqlite()).await;
-    let client = Client::new();
+    let client = http();
     let document: Value = client.get(node.url("/api/v1/openapi.json")).send().await.unwrap().json().await.unwrap();
     let paths = document["paths"].as_object().unwrap();
     assert!(paths.len() >= 8, "{paths:?}");
@@ -213,7 +213,7 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
 #[tokio::test]
 async fn guessing_is_slowed_down() {
     let node = Node::start(Ground::sqlite()).await;
-    let client = Client::new();
+    let client = http();
     let mut refused = None;
     for _ in 0..20 {
         let guess = json!({ "name": "ana.silva", "code": "BBBBBBBB" });

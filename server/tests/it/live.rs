@@ -1,6 +1,6 @@
 //! Sessions on a real node: signing in, resuming, rights that change, peers that are slow, broken or hostile.
 
-use crate::node::{Ground, Node, Socket, connect, eventually, guardian, post, staff};
+use crate::node::{Ground, Node, Socket, connect, eventually, guardian, http, post, staff};
 use crate::on_both_engines;
 use futures_util::SinkExt;
 use homeroom_protocol::Address;
@@ -219,12 +219,8 @@ async fn a_wrong_token_ends_with_4401_and_signing_out_ends_live_sessions() {
     assert_eq!(socket.hear("error").await["code"], "unauthenticated");
     assert_eq!(socket.closed().await, 4401);
     let mut ana = node.session(node.school.ana).await;
-    let signed_out = reqwest::Client::new()
-        .post(node.url("/api/v1/sign-out"))
-        .bearer_auth(node.token(node.school.ana))
-        .send()
-        .await
-        .unwrap();
+    let signed_out =
+        http().post(node.url("/api/v1/sign-out")).bearer_auth(node.token(node.school.ana)).send().await.unwrap();
     assert_eq!(signed_out.status(), 204);
     assert_eq!(ana.hear("bye").await["reason"], "signed_out");
     assert_eq!(ana.closed().await, 4401);

@@ -34,6 +34,12 @@ macro_rules! on_both_engines {
     };
 }
 
+/// An HTTP client. Built with the whole workspace, reqwest speaks TLS and wants to be told by which library, also for plain http.
+pub fn http() -> reqwest::Client {
+    let _chosen_before = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// A folder and a database.
 pub struct Ground {
     pub folder: TempDir,
