@@ -89,4 +89,9 @@ if [[ " ${missing[*]} " == *" postgresql-15 "* ]] && [ ! -e /etc/postgresql-comm
   "${as_root[@]}" mkdir -p /etc/postgresql-common
   echo "create_main_cluster = false" | "${as_root[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 fi
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" >/dev/null
+said=$(mktemp)
+if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" >"$said" 2>&1; then
+  tail -n 30 "$said" >&2
+  mend "Debian's packages could not be installed." "${as_root[*]:+sudo }${install[*]}"
+fi
+rm -f "$said"
