@@ -100,6 +100,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
     }
     tasks.spawn(sweep(tails));
+    tasks.spawn(forget(db.clone()));
 
     let api = Data::new(Api { node: node.clone(), sign_in_limits: Default::default(), counts: Default::default() });
     let listener = listen(config.listen)?;
@@ -241,5 +242,15 @@ async fn sweep(tails: Tails) {
     loop {
         tokio::time::sleep(Duration::from_secs(10)).await;
         tails.sweep();
+    }
+}
+
+/// Forgets sign-ins and invitations that are worth nothing any more.
+async fn forget(db: Db) {
+    loop {
+        if let Err(error) = crate::identity::sweep(&db).await {
+            tracing::warn!(%error, "old sign-ins can't be deleted; tried again in an hour");
+        }
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
     }
 }

@@ -9,6 +9,17 @@
 pub mod limits;
 pub mod routes;
 pub mod secret;
+/// Deletes sign-ins that have run out, and invitations that were used or ran out a month ago.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sweep(db: &Db) -> Result<(), sqlx::Error> {
+    let now = Utc::now();
+    execute!(db.writes(), "DELETE FROM login WHERE expires_at < $1", now)?;
+    execute!(db.writes(), "DELETE FROM invitation WHERE expires_at < $1", now - LOGIN)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;
 

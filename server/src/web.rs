@@ -111,6 +111,8 @@ pub fn app(
         .wrap(
             DefaultHeaders::new()
                 .add((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+                // What is said about children stays out of caches, unless a route says otherwise (the app's own files do).
+                .add((header::CACHE_CONTROL, "no-store"))
                 .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 // Links hold secrets.
                 .add((header::REFERRER_POLICY, "no-referrer"))

@@ -51,7 +51,8 @@ fn every_command_has_help_and_mistakes_have_an_exit_code() {
     }
     assert_eq!(run(folder.path(), &["dance"]).0, 2);
     assert_eq!(run(folder.path(), &["invite"]).0, 2);
-    let (code, _, error) = run(folder.path(), &["serve", "--listen", "x", "--workers", "many", "--redis-urls", "redis://:geheim@r"]);
+    let (code, _, error) =
+        run(folder.path(), &["serve", "--listen", "x", "--workers", "many", "--redis-urls", "redis://:geheim@r"]);
     assert_eq!(code, 2);
     assert!(error.contains("3 mistakes") && !error.contains("geheim"), "{error}");
 }

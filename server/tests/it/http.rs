@@ -202,6 +202,8 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(page.headers()["referrer-policy"], "no-referrer");
+    let me = client.get(node.url("/api/v1/me")).send().await.unwrap();
+    assert_eq!(me.headers()["cache-control"], "no-store");
     assert_eq!(client.get(node.url("/health/live")).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(client.get(node.url("/health/ready")).send().await.unwrap().status(), StatusCode::OK);
     let metrics = format!("http://{}/metrics", node.running.metrics_address.unwrap());
