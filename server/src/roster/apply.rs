@@ -3,7 +3,7 @@
 //! Owns: comparing staged rows with the database by digest, and writing what differs. Refuses to know: CSV, and rooms but for
 //! making and naming them.
 
-use super::files::{self, File, Mode};
+use super::files::{self, File, Mode, Version};
 use super::source::Source;
 use super::stage::{Row, Staged, Values};
 use super::{Changes, ImportError, ImportOptions, OnProgress, Progress, Report};
@@ -39,6 +39,7 @@ pub async fn apply(
     report.courses = applying.rows(File::Courses).await?;
     report.classes = applying.rows(File::Classes).await?;
     report.people = applying.rows(File::Users).await?;
+    report.people.changed += applying.people_of_other_files().await?;
     report.guardianships = applying.guardianships().await?;
     report.enrollments = applying.rows(File::Enrollments).await?;
     // What others referred to goes last.
@@ -81,6 +82,16 @@ async fn district(db: &Db, dry_run: bool) -> Result<Uuid, ImportError> {
     Ok(id)
 }
 
+/// What somebody is at a school.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RoleAt {
+    role: String,
+    /// The school's `sourcedId`.
+    org: String,
+    /// The row of `roles` that says so; empty when `users` does.
+    said_by: String,
+}
+
 /// A row as it is to be stored.
 struct Wanted {
     id: Uuid,
@@ -89,7 +100,7 @@ struct Wanted {
     deleted: bool,
     values: Values,
     /// For people: what they are, at which school.
-    roles: BTreeSet<(String, String)>,
+    roles: BTreeSet<RoleAt>,
     birth_date: Option<String>,
     language: Option<String>,
 }
@@ -219,19 +230,15 @@ impl Applying<'_> {
     async fn complete_person(&self, wanted: &mut Wanted, hash: &mut Sha256) -> Result<(), ImportError> {
         let role = wanted.values.get("role").to_owned();
         for org in wanted.values.list("orgSourcedIds").filter(|_| !role.is_empty()) {
-            wanted.roles.insert((role.to_ascii_lowercase(), org.to_owned()));
+            let said_by = String::new();
+            wanted.roles.insert(RoleAt { role: role.to_ascii_lowercase(), org: org.to_owned(), said_by });
         }
-        if self.source.mode(File::Roles) != Mode::Absent {
-            wanted.roles.extend(self.staged_roles(&wanted.source_id).await?);
-        }
-        if let Some(row) = self.staged.row(File::Demographics, &wanted.source_id).await? {
-            let birth_date = row.values().get("birthDate").to_owned();
-            wanted.birth_date = (!birth_date.is_empty()).then(|| files::date(&birth_date).to_owned());
-        }
+        wanted.roles.extend(self.roles_by_row(&wanted.source_id).await?);
+        wanted.birth_date = self.birth_date(&wanted.source_id).await?;
         let own = wanted.values.get("metadata.homeLanguage");
         wanted.language = Language::parse(own).ok().map(|language| language.to_string());
-        for (role, org) in &wanted.roles {
-            hash.update(format!("\n{role}@{org}"));
+        for RoleAt { role, org, said_by } in &wanted.roles {
+            hash.update(format!("\n{role}@{org}#{said_by}"));
         }
         hash.update(format!("\n{:?}", wanted.birth_date));
         Ok(())
@@ -358,7 +365,7 @@ impl Applying<'_> {
     async fn store_person(&self, tx: &mut Tx, wanted: &Wanted) -> Result<(), ImportError> {
         let get = |column: &str| wanted.values.get(column);
         let optional = |column: &str| Some(get(column)).filter(|value| !value.is_empty());
-        let schools: Vec<Uuid> = wanted.roles.iter().map(|(_, org)| self.id(File::Orgs, org)).collect();
+        let schools: Vec<Uuid> = wanted.roles.iter().map(|at| self.id(File::Orgs, &at.org)).collect();
         let language = match (&wanted.language, schools.first()) {
             (Some(language), _) => language.clone(),
             (None, Some(school)) => {
@@ -390,14 +397,19 @@ impl Applying<'_> {
             wanted.birth_date.as_deref(),
             enabled
         )?;
-        execute!(tx.on(), "DELETE FROM person_role WHERE person_id = $1", wanted.id)?;
-        for (role, org) in &wanted.roles {
+        self.store_roles(tx, wanted.id, &wanted.roles).await
+    }
+
+    async fn store_roles(&self, tx: &mut Tx, person: Uuid, roles: &BTreeSet<RoleAt>) -> Result<(), ImportError> {
+        execute!(tx.on(), "DELETE FROM person_role WHERE person_id = $1", person)?;
+        for RoleAt { role, org, said_by } in roles {
             execute!(
                 tx.on(),
-                "INSERT INTO person_role (person_id, school_id, role) VALUES ($1, $2, $3)",
-                wanted.id,
+                "INSERT INTO person_role (person_id, school_id, role, source_id) VALUES ($1, $2, $3, $4)",
+                person,
                 self.id(File::Orgs, org),
-                role
+                role,
+                said_by
             )?;
         }
         Ok(())
@@ -533,13 +545,8 @@ impl Applying<'_> {
     /// What somebody is: as the roster says, else as is known.
     async fn roles_of(&self, source_id: &str) -> Result<Vec<String>, ImportError> {
         if let Some(row) = self.staged.row(File::Users, source_id).await? {
-            let mut roles: Vec<String> = Some(row.values().get("role").to_ascii_lowercase())
-                .filter(|role| !role.is_empty())
-                .into_iter()
-                .collect();
-            if self.source.mode(File::Roles) != Mode::Absent {
-                roles.extend(self.staged_roles(source_id).await?.into_iter().map(|(role, _)| role));
-            }
+            let mut roles = self.roles_by_row(source_id).await?.into_iter().map(|at| at.role).collect::<Vec<_>>();
+            roles.extend(Some(row.values().get("role").to_ascii_lowercase()).filter(|role| !role.is_empty()));
             if !roles.is_empty() {
                 return Ok(roles);
             }
@@ -553,22 +560,143 @@ impl Applying<'_> {
         Ok(stored.into_iter().map(|(role,)| role).collect())
     }
 
-    /// What `roles` (1.2) says of a user: role and school.
-    async fn staged_roles(&self, source_id: &str) -> Result<Vec<(String, String)>, ImportError> {
-        let rows: Vec<(String,)> = sqlx::query_as(
-            "SELECT s.vals FROM staged s
-             WHERE s.user_id = $1 AND s.deleted = 0",
-        )
-        .bind(source_id)
-        .fetch_all(&self.staged.scratch)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(vals,)| {
-                let values = Row { source_id: String::new(), deleted: false, vals }.values();
-                (values.get("role").to_ascii_lowercase(), values.get("orgSourcedId").to_owned())
-            })
-            .collect())
+    /// The roles that rows of `roles` (1.2) give somebody. Those that are known go on where that file
+    /// neither says everything nor touches them.
+    async fn roles_by_row(&self, source_id: &str) -> Result<BTreeSet<RoleAt>, ImportError> {
+        let mut roles = BTreeSet::new();
+        if self.source.version == Version::V1_2 {
+            let known = fetch_all!(
+                self.db.reads(),
+                (String, String, String),
+                "SELECT r.role, s.source_id, r.source_id FROM person_role r JOIN school s ON s.id = r.school_id
+                 WHERE r.person_id = $1 AND r.source_id <> ''",
+                self.id(File::Users, source_id)
+            )?;
+            for (role, org, said_by) in known {
+                if self.goes_on(File::Roles, &said_by).await? {
+                    roles.insert(RoleAt { role, org, said_by });
+                }
+            }
+        }
+        if self.source.mode(File::Roles) != Mode::Absent {
+            for row in self.staged.roles_of(source_id).await? {
+                let values = row.values();
+                let (role, org) = (values.get("role").to_ascii_lowercase(), values.get("orgSourcedId").to_owned());
+                roles.insert(RoleAt { role, org, said_by: row.source_id });
+            }
+        }
+        Ok(roles)
+    }
+
+    /// Whether what is known of a row stays as it is: no good row says otherwise, and the file does not say everything, or has a bad row.
+    async fn goes_on(&self, file: File, source_id: &str) -> Result<bool, ImportError> {
+        if self.staged.row_or_deleted(file, source_id).await?.is_some() {
+            return Ok(false);
+        }
+        Ok(self.source.mode(file) != Mode::Bulk || self.staged.mentions(file, source_id).await?)
+    }
+
+    /// As `demographics` says; where it does not say everything, as is known.
+    async fn birth_date(&self, source_id: &str) -> Result<Option<String>, ImportError> {
+        if let Some(row) = self.staged.row_or_deleted(File::Demographics, source_id).await? {
+            let values = row.values();
+            let day = Some(files::date(values.get("birthDate"))).filter(|day| !day.is_empty() && !row.deleted);
+            return Ok(day.map(str::to_owned));
+        }
+        if !self.goes_on(File::Demographics, source_id).await? {
+            return Ok(None);
+        }
+        let known = fetch_optional!(
+            self.db.reads(),
+            (Option<String>,),
+            "SELECT birth_date FROM person WHERE id = $1",
+            self.id(File::Users, source_id)
+        )?;
+        Ok(known.and_then(|(day,)| day))
+    }
+
+    /// People whom only a delta of `roles` or `demographics` changes.
+    async fn people_of_other_files(&self) -> Result<u64, ImportError> {
+        let mut touched: BTreeSet<Uuid> = BTreeSet::new();
+        for file in [File::Roles, File::Demographics] {
+            if self.source.mode(file) != Mode::Delta {
+                continue;
+            }
+            let mut after = String::new();
+            loop {
+                let page = self.staged.rows(file, &after, ROWS).await?;
+                let Some(last) = page.last() else { break };
+                after.clone_from(&last.source_id);
+                for row in &page {
+                    let values = row.values();
+                    let named = if file == File::Roles { values.get("userSourcedId") } else { row.source_id.as_str() };
+                    touched.insert(self.id(File::Users, named));
+                    if file == File::Roles {
+                        // Who had this role until now: the row may name somebody else, or, where it is deleted, nobody.
+                        let had = fetch_all!(
+                            self.db.reads(),
+                            (Uuid,),
+                            "SELECT person_id FROM person_role WHERE source_id = $1 AND source_id <> ''",
+                            &row.source_id
+                        )?;
+                        touched.extend(had.into_iter().map(|(person,)| person));
+                    }
+                }
+            }
+        }
+        let mut changed = 0;
+        for person in touched {
+            type Known = (String, Vec<u8>, Option<String>);
+            let text =
+                "SELECT source_id, source_digest, birth_date FROM person WHERE id = $1 AND length(source_digest) > 0";
+            let Some((source_id, digest, birth_date)) = fetch_optional!(self.db.reads(), Known, text, person)? else {
+                continue;
+            };
+            if self.staged.row_or_deleted(File::Users, &source_id).await?.is_some() {
+                continue;
+            }
+            changed += u64::from(self.complete_known(person, &source_id, &digest, birth_date).await?);
+        }
+        Ok(changed)
+    }
+
+    /// Writes what other files now say of somebody whom `users` does not name, if it differs.
+    async fn complete_known(
+        &self,
+        person: Uuid,
+        source_id: &str,
+        digest: &[u8],
+        known_birth_date: Option<String>,
+    ) -> Result<bool, ImportError> {
+        let known = fetch_all!(
+            self.db.reads(),
+            (String, String, String),
+            "SELECT r.role, s.source_id, r.source_id FROM person_role r JOIN school s ON s.id = r.school_id WHERE r.person_id = $1",
+            person
+        )?;
+        let known: BTreeSet<RoleAt> =
+            known.into_iter().map(|(role, org, said_by)| RoleAt { role, org, said_by }).collect();
+        let mut roles = self.roles_by_row(source_id).await?;
+        roles.extend(known.iter().filter(|at| at.said_by.is_empty()).cloned());
+        let birth_date = self.birth_date(source_id).await?;
+        if roles == known && birth_date == known_birth_date {
+            return Ok(false);
+        }
+        if !self.dry_run {
+            // The digest no longer tells what is stored: a later file that says everything has to look again.
+            let digest = Sha256::digest(digest).to_vec();
+            let mut tx = self.db.begin().await?;
+            execute!(
+                tx.on(),
+                "UPDATE person SET birth_date = $2, source_digest = $3 WHERE id = $1",
+                person,
+                birth_date.as_deref(),
+                digest
+            )?;
+            self.store_roles(&mut tx, person, &roles).await?;
+            tx.commit().await?;
+        }
+        Ok(true)
     }
 
     /// What a file that says everything no longer has, within the schools that the roster covers.
@@ -585,7 +713,7 @@ impl Applying<'_> {
             let mut gone = Vec::new();
             for (id, source_id, school) in page {
                 if school.is_none_or(|school| self.kept.contains(&school))
-                    && self.staged.row(file, &source_id).await?.is_none()
+                    && !self.staged.mentions(file, &source_id).await?
                 {
                     gone.push(id);
                 }
@@ -646,7 +774,7 @@ impl Applying<'_> {
                 };
                 if covered {
                     present += 1;
-                    removed += u64::from(self.staged.row(File::Users, source_id).await?.is_none());
+                    removed += u64::from(!self.staged.mentions(File::Users, source_id).await?);
                 }
             }
         }

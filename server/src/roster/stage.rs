@@ -116,7 +116,8 @@ impl Staged {
                                   vals TEXT NOT NULL,
                                   user_id TEXT GENERATED ALWAYS AS (CASE file WHEN 'roles' THEN vals ->> 'userSourcedId' END));
              CREATE TABLE reference (file TEXT NOT NULL, source_id TEXT NOT NULL, line INTEGER NOT NULL, col TEXT NOT NULL,
-                                     target_file TEXT NOT NULL, target TEXT NOT NULL);",
+                                     target_file TEXT NOT NULL, target TEXT NOT NULL);
+             CREATE TABLE skipped (file TEXT NOT NULL, source_id TEXT NOT NULL, PRIMARY KEY (file, source_id)) WITHOUT ROWID;",
         )
         .execute(&scratch)
         .await?;
@@ -129,6 +130,8 @@ impl Staged {
         sqlx::raw_sql(
             "CREATE INDEX staged_by_id ON staged (file, source_id);
              CREATE INDEX staged_by_user ON staged (user_id) WHERE user_id IS NOT NULL;
+             CREATE INDEX staged_by_line ON staged (file, line);
+             CREATE INDEX reference_by_line ON reference (file, line);
              CREATE INDEX reference_by_target ON reference (target_file, target);",
         )
         .execute(&staged.scratch)
@@ -167,7 +170,10 @@ impl Staged {
                         references.extend(row.references);
                         rows.push(row.row);
                     }
-                    Err(found) => bad.add(found),
+                    Err(found) => {
+                        bad.add(found);
+                        self.skip(file, &columns.named(&record)).await?;
+                    }
                 }
             }
             if rows.len() >= ROWS || !more {
@@ -201,10 +207,22 @@ impl Staged {
         Ok(())
     }
 
+    /// Remembers whom a bad row is about: left out is not the same as gone.
+    async fn skip(&self, file: File, source_id: &str) -> Result<(), sqlx::Error> {
+        sqlx::query("INSERT OR IGNORE INTO skipped (file, source_id) VALUES ($1, $2)")
+            .bind(file.name())
+            .bind(source_id)
+            .execute(&self.scratch)
+            .await?;
+        Ok(())
+    }
+
     async fn drop_row(&self, file: &str, line: i64) -> Result<(), sqlx::Error> {
-        for text in
-            ["DELETE FROM staged WHERE file = $1 AND line = $2", "DELETE FROM reference WHERE file = $1 AND line = $2"]
-        {
+        for text in [
+            "INSERT OR IGNORE INTO skipped (file, source_id) SELECT file, source_id FROM staged WHERE file = $1 AND line = $2",
+            "DELETE FROM staged WHERE file = $1 AND line = $2",
+            "DELETE FROM reference WHERE file = $1 AND line = $2",
+        ] {
             sqlx::query(text).bind(file).bind(line).execute(&self.scratch).await?;
         }
         Ok(())
@@ -310,6 +328,45 @@ impl Staged {
             .await
     }
 
+    /// One row of a file, also one that says `tobedeleted`.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn row_or_deleted(&self, file: File, source_id: &str) -> Result<Option<Row>, sqlx::Error> {
+        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE file = $1 AND source_id = $2")
+            .bind(file.name())
+            .bind(source_id)
+            .fetch_optional(&self.scratch)
+            .await
+    }
+
+    /// Whether a file has a row for this id, be it good or bad.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn mentions(&self, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
+        let (found,): (bool,) = sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM staged WHERE file = $1 AND source_id = $2)
+                 OR EXISTS (SELECT 1 FROM skipped WHERE file = $1 AND source_id = $2)",
+        )
+        .bind(file.name())
+        .bind(source_id)
+        .fetch_one(&self.scratch)
+        .await?;
+        Ok(found)
+    }
+
+    /// The rows of `roles` (1.2) that name a user.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn roles_of(&self, user: &str) -> Result<Vec<Row>, sqlx::Error> {
+        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE user_id = $1 AND deleted = 0")
+            .bind(user)
+            .fetch_all(&self.scratch)
+            .await
+    }
+
     /// How many rows a file has that are not deleted.
     ///
     /// # Errors
@@ -409,6 +466,11 @@ impl Columns {
             required,
             read: file.read().iter().filter_map(|column| place(column).map(|index| (*column, index))).collect(),
         })
+    }
+
+    /// What a row calls itself, as far as it can be read.
+    fn named(&self, record: &csv::ByteRecord) -> String {
+        String::from_utf8_lossy(record.get(self.source_id).unwrap_or_default()).trim().to_owned()
     }
 
     /// One row, judged by itself.

@@ -4,6 +4,9 @@ use crate::node::{Ground, log, repository};
 use crate::on_both_engines;
 use homeroom::log::Log;
 use homeroom::roster::{self, Changes, ImportError, ImportOptions, Report};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
 use std::fs;
 use std::path::Path;
 
@@ -12,6 +15,8 @@ on_both_engines! {
     a_changed_roster_changes_just_that
     a_delta_changes_what_it_says
     version_1_2_says_roles_in_their_own_file
+    the_required_columns_are_enough_in_both_versions
+    a_delta_of_1_2_keeps_what_other_files_said
     bad_rows_are_named_and_nothing_is_applied
     a_dry_run_writes_nothing
 }
@@ -181,6 +186,83 @@ async fn version_1_2_says_roles_in_their_own_file(ground: Ground) {
     assert!(none(&import(&log, &zip).await.unwrap()));
 }
 
+/// The same small school in both versions, each with nothing but the required columns.
+async fn the_required_columns_are_enough_in_both_versions(ground: Ground) {
+    let log = log(&ground).await;
+    let fixtures = repository().join("server/tests/fixtures");
+    let report = import(&log, &fixtures.join("oneroster-1.1-min")).await.unwrap();
+    // Sami has Pat, Suvi has Pat and Rae: three places and a teacher's in the class's room and in the school's.
+    assert_eq!((report.people.added, report.guardianships.added, report.places.added), (5, 3, 8));
+    // A change of version moves roles into a file of their own, and changes nothing that anybody sees.
+    let report = import(&log, &fixtures.join("oneroster-1.2-min")).await.unwrap();
+    assert_eq!((report.people.added, report.people.removed), (0, 0));
+    assert_eq!((report.guardianships, report.places), (Changes::default(), Changes::default()));
+    assert!(none(&import(&log, &fixtures.join("oneroster-1.2-min")).await.unwrap()));
+}
+
+async fn a_delta_of_1_2_keeps_what_other_files_said(ground: Ground) {
+    let log = log(&ground).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_1_1(folder.path());
+    let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    replace(
+        &folder.path().join("manifest.csv"),
+        "oneroster.version,1.1\r\n",
+        "oneroster.version,1.2\r\nfile.roles,bulk\r\n",
+    );
+    replace(&folder.path().join("manifest.csv"), "file.demographics,absent", "file.demographics,bulk");
+    file(
+        "users.csv",
+        "sourcedId,enabledUser,username,givenName,familyName,agentSourcedIds\nu-t,true,tea,Tea,Cher,\nu-s,true,stu,Stu,Dent,\nu-g1,true,mum,Mum,Dent,u-s\n",
+    );
+    file(
+        "roles.csv",
+        "sourcedId,userSourcedId,roleType,role,orgSourcedId\nr1,u-t,primary,teacher,s1\nr2,u-s,primary,student,s1\nr3,u-g1,primary,guardian,s1\n",
+    );
+    file("demographics.csv", "sourcedId,birthDate,sex\nu-s,2018-02-03,female\n");
+    import(&log, folder.path()).await.unwrap();
+
+    // A name changes: the role and the birth date stand in files that are not sent again.
+    let delta = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| fs::write(delta.path().join(name), text).unwrap();
+    file("manifest.csv", "propertyName,value\noneroster.version,1.2\nfile.users,delta\n");
+    file(
+        "users.csv",
+        "sourcedId,status,dateLastModified,enabledUser,username,givenName,familyName,agentSourcedIds\n\
+         u-g1,active,2026-11-01T00:00:00Z,true,mum,Mother,Dent,u-s\nu-s,active,2026-11-01T00:00:00Z,true,stu,Stuart,Dent,\n\
+         u-t,active,2026-11-01T00:00:00Z,true,tea,Thea,Cher,\n",
+    );
+    let report = import(&log, delta.path()).await.unwrap();
+    assert_eq!(report.people, Changes { changed: 3, ..Changes::default() });
+    assert_eq!((report.guardianships, report.places), (Changes::default(), Changes::default()));
+    assert_eq!(count(&log, "SELECT COUNT(*) FROM person_role").await, 3);
+    assert_eq!(count(&log, "SELECT COUNT(*) FROM person WHERE birth_date = '2018-02-03'").await, 1);
+    assert!(none(&import(&log, delta.path()).await.unwrap()));
+
+    // Only a role and a birth date change: the teacher is staff of the class by enrolment, of the school no more.
+    file("manifest.csv", "propertyName,value\noneroster.version,1.2\nfile.roles,delta\nfile.demographics,delta\n");
+    file(
+        "roles.csv",
+        "sourcedId,status,dateLastModified,userSourcedId,roleType,role,orgSourcedId\nr1,tobedeleted,2026-11-02T00:00:00Z,,,,\n",
+    );
+    file(
+        "demographics.csv",
+        "sourcedId,status,dateLastModified,birthDate\nu-s,active,2026-11-02T00:00:00Z,2018-02-04\n",
+    );
+    let dry = ImportOptions { dry_run: true, ..ImportOptions::default() };
+    let report = roster::import(log.db(), &log, delta.path(), &dry, &|_| {}).await.unwrap();
+    assert_eq!(report.people.changed, 2);
+    let report = import(&log, delta.path()).await.unwrap();
+    assert_eq!(report.people, Changes { changed: 2, ..Changes::default() });
+    assert_eq!(report.places, Changes { removed: 1, ..Changes::default() });
+    assert_eq!(count(&log, "SELECT COUNT(*) FROM person WHERE birth_date = '2018-02-04'").await, 1);
+    assert!(none(&import(&log, delta.path()).await.unwrap()));
+
+    // What says everything says the last word.
+    assert_eq!(import(&log, folder.path()).await.unwrap().places, Changes { added: 1, ..Changes::default() });
+    assert!(none(&import(&log, folder.path()).await.unwrap()));
+}
+
 async fn bad_rows_are_named_and_nothing_is_applied(ground: Ground) {
     let log = log(&ground).await;
     let folder = tempfile::tempdir().unwrap();
@@ -214,6 +296,12 @@ async fn bad_rows_are_named_and_nothing_is_applied(ground: Ground) {
     let report = roster::import(log.db(), &log, folder.path(), &options, &|_| {}).await.unwrap();
     assert_eq!((report.skipped, report.enrollments.added), (5, 2));
     assert_eq!(fs::read_to_string(&skipped).unwrap().lines().count(), 6);
+
+    // Who is known and stands in a bad row stays as they were: left out is not gone.
+    replace(&folder.path().join("users.csv"), "u-s,es", "u-s,no language");
+    let report = roster::import(log.db(), &log, folder.path(), &options, &|_| {}).await.unwrap();
+    assert_eq!(report.skipped, 6);
+    assert!(none(&report), "{report:?}");
 }
 
 async fn a_dry_run_writes_nothing(ground: Ground) {
@@ -274,4 +362,38 @@ async fn more_than_half_of_a_school_is_not_removed_by_mistake() {
     let options = ImportOptions { allow_mass_removal: true, ..ImportOptions::default() };
     roster::import(log.db(), &log, folder.path(), &options, &|_| {}).await.unwrap();
     assert_eq!(count(&log, "SELECT COUNT(*) FROM person WHERE enabled").await, 2);
+}
+
+/// Rows of values that mean something, with now and then one that means nothing, and bytes that are no text at all.
+fn anything() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        4 => prop::sample::select(vec!["u1", "u2", "s1", "true", "student", "parent", "", "tobedeleted", "2026-01-01", "\"a,b\""])
+            .prop_map(|word| word.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..12),
+    ];
+    let row = prop::collection::vec(value, 0..10).prop_map(|values| values.join(&b","[..]));
+    prop::collection::vec(row, 0..20).prop_map(|rows| rows.join(&b"\n"[..]))
+}
+
+#[tokio::test]
+async fn no_bytes_break_the_reader() {
+    let ground = Ground::sqlite();
+    let log = log(&ground).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_1_1(folder.path());
+    let skip = Some(folder.path().join("skipped.csv"));
+    let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    for _ in 0..64 {
+        let bytes = anything().new_tree(&mut runner).unwrap().current();
+        let head: &[u8] =
+            b"sourcedId,status,enabledUser,orgSourcedIds,role,username,givenName,familyName,agentSourcedIds,email\n";
+        fs::write(folder.path().join("users.csv"), [head, &bytes].concat()).unwrap();
+        let options = ImportOptions { skip_bad_rows: skip.clone(), dry_run: true, ..ImportOptions::default() };
+        // Whether it is taken or refused: it says so, and the next one is read.
+        match roster::import(log.db(), &log, folder.path(), &options, &|_| {}).await {
+            Ok(_) | Err(ImportError::Unreadable(_)) => {}
+            Err(other) => panic!("{other:?}: {bytes:?}"),
+        }
+    }
+    assert_eq!(count(&log, "SELECT COUNT(*) FROM person").await, 0);
 }
