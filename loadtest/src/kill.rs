@@ -150,10 +150,10 @@ async fn play(
     Ok((histories, watched))
 }
 
-/// Whether everything said is answered, and everything acknowledged heard by all who may hear it.
+/// Whether nobody says anything more, everything said is answered, and everything acknowledged heard by all who may hear it.
 fn at_rest(watched: &[Watched], sights: &[BTreeMap<RoomId, Sight>]) -> bool {
     let standings: Vec<_> = watched.iter().map(Watched::standing).collect();
-    if standings.iter().any(|standing| standing.open > 0) {
+    if standings.iter().any(|standing| !standing.quiet || standing.open > 0) {
         return false;
     }
     let mut ends: BTreeMap<(RoomId, ConversationId), u64> = BTreeMap::new();

@@ -33,6 +33,8 @@ pub enum Act {
 /// How far somebody has come, for whoever waits for them.
 #[derive(Debug, Default, Clone)]
 pub struct Standing {
+    /// Has heard that it is time to listen, and says nothing more.
+    pub quiet: bool,
     /// Things said and not yet answered.
     pub open: usize,
     /// The last number heard, by conversation.
@@ -123,6 +125,9 @@ impl Participant {
             let now = *act.borrow_and_update();
             if now == Act::Leave {
                 self.client.close().await;
+            }
+            if now != Act::Speak {
+                self.watched.change(|standing| standing.quiet = true);
             }
             let speaks = now == Act::Speak && self.open.len() < MOST_OPEN && !self.player.places.is_empty();
             tokio::select! {
