@@ -144,12 +144,16 @@ fn history(
         let view = seat.view();
         let db = session.worker.node.log.db();
         match read::history(db, room, &view, conversation, before, limit).await {
-            // The rights may have changed while the page was read.
-            Ok(page) if Rc::ptr_eq(&view, &seat.view.borrow()) => {
+            // The rights may have changed while the page was read, or unheard of while the bell is silent.
+            Ok(page) if Rc::ptr_eq(&view, &seat.view.borrow()) && session.worker.node.tails.may_deliver() => {
                 let (messages, more) = (page.messages, page.more);
                 session.answer(reference, &ServerFrame::Page { reference, room, conversation, messages, more });
             }
-            Ok(_) => fail(&session, reference, Fault::new(ErrorCode::Unavailable, "Ask again.").after(0)),
+            Ok(_) => fail(
+                &session,
+                reference,
+                Fault::new(ErrorCode::Unavailable, "This can't be shown at the moment. Ask again.").after(250),
+            ),
             Err(error) => {
                 tracing::warn!(%error, "a page of history can't be read");
                 fail(&session, reference, AppendError::Unavailable(None).into());

@@ -58,7 +58,7 @@ pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, position
     }
     .await;
     match outcome {
-        Ok(true) => session.worker.look_after(session.id, super::session::ping_after(session.id)),
+        Ok(true) => {}
         Ok(false) => {
             let fault =
                 Fault::new(ErrorCode::Unauthenticated, "This sign-in is unknown or has run out. Sign in again.");
@@ -81,7 +81,13 @@ async fn welcome(
     let worker = session.worker.clone();
     let mut seats = Vec::with_capacity(places.len());
     for place in places {
+        let room = place.room;
         let seat = worker.open_seat(session, place).await?;
+        // A change of membership may have given it this seat while others were opened.
+        if session.seat(room).is_some() {
+            worker.remove_seat(&seat);
+            continue;
+        }
         session.seats.borrow_mut().push(seat.clone());
         seats.push(seat);
     }
@@ -110,6 +116,7 @@ async fn welcome(
         bytes.extend(encode(&reset));
     }
     session.write(&bytes);
+    session.welcomed.set(true);
     for seat in &seats {
         if seat.state.get() == SeatState::Starting {
             seat.state.set(SeatState::Behind);

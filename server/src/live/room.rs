@@ -174,6 +174,11 @@ impl Room {
             self.seats.borrow().iter().filter(|seat| seat.session.person() == Some(member.person)).cloned().collect();
         for seat in seats {
             // Somebody who was a guardian here and is staff now, or the other way round, starts anew with the right view.
+            // So does a session that has not been told yet where it starts.
+            if !seat.session.welcomed.get() {
+                seat.session.end(super::Ending::Drop);
+                continue;
+            }
             if seat.role() != member.role {
                 if member.role == Role::Staff {
                     seat.session.end(super::Ending::Drop);

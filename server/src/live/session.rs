@@ -53,9 +53,10 @@ pub(super) struct Session {
     turns: OnceCell<Arc<Turns>>,
     allowance: Cell<Allowance>,
     in_flight: RefCell<Vec<Ref>>,
-    /// A whole frame came since the last look.
-    heard: Cell<bool>,
-    unanswered: Cell<u8>,
+    /// Whether the peer is still there.
+    heartbeat: Cell<Heartbeat>,
+    /// It was told where it starts.
+    pub(super) welcomed: Cell<bool>,
     ending: Cell<Option<Ending>>,
     draining: Cell<bool>,
     pub(super) catching_up: Cell<bool>,
@@ -99,8 +100,8 @@ impl Session {
             turns: OnceCell::new(),
             allowance: Cell::new(Allowance { commands: Limits::CURRENT.command_burst as f32, at: Instant::now() }),
             in_flight: RefCell::default(),
-            heard: Cell::new(false),
-            unanswered: Cell::new(0),
+            heartbeat: Cell::default(),
+            welcomed: Cell::new(false),
             ending: Cell::new(None),
             draining: Cell::new(false),
             catching_up: Cell::new(false),
@@ -153,7 +154,7 @@ impl Session {
 
     fn decode(&self, decoder: &mut Decoder, chunk: &mut [u8], inbound: &mut Vec<Inbound>) {
         let outcome = decoder.decode(chunk, |item| {
-            self.heard.set(true);
+            self.heartbeat.set(self.heartbeat.get().heard());
             match item {
                 Item::Text(text) => inbound.push(Inbound::Command(codec::decode_client(text))),
                 Item::Binary(_) => inbound.push(Inbound::Binary),
@@ -431,15 +432,16 @@ impl Session {
             self.end(Ending::Drop);
             return None;
         }
-        if self.heard.replace(false) {
-            self.unanswered.set(0);
-        } else if self.unanswered.get() >= 2 {
-            self.end(Ending::Close(CloseCode::Silent));
-            return None;
-        } else {
-            self.unanswered.set(self.unanswered.get() + 1);
+        let (heartbeat, beat) = self.heartbeat.get().look();
+        self.heartbeat.set(heartbeat);
+        match beat {
+            Beat::Wait => {}
+            Beat::Ping => self.put(&frame::ping(b"")),
+            Beat::Silent => {
+                self.end(Ending::Close(CloseCode::Silent));
+                return None;
+            }
         }
-        self.put(&frame::ping(b""));
         Some(ping_after(self.id))
     }
 
@@ -478,8 +480,76 @@ impl Session {
     }
 }
 
+/// What a session's peer has been heard of between looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Heartbeat {
+    heard: bool,
+    /// Pings since something was heard.
+    unanswered: u8,
+    /// The first look only sees whether it has signed in.
+    begun: bool,
+}
+
+/// What a look asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    Wait,
+    Ping,
+    Silent,
+}
+
+impl Heartbeat {
+    /// A whole frame came.
+    fn heard(self) -> Self {
+        Self { heard: true, ..self }
+    }
+
+    /// Two pings without an answer are enough.
+    fn look(self) -> (Self, Beat) {
+        let unanswered = if self.heard || !self.begun { 0 } else { self.unanswered };
+        let next = Self { heard: false, unanswered: unanswered + 1, begun: true };
+        match (self.begun, unanswered) {
+            (false, _) => (Self { unanswered: 0, ..next }, Beat::Wait),
+            (true, 0 | 1) => (next, Beat::Ping),
+            (true, _) => (next, Beat::Silent),
+        }
+    }
+}
+
 /// Seconds between two pings: 25–50, at random per session, so that sessions that came together do not stay together.
-pub(super) fn ping_after(session: SessionId) -> usize {
+fn ping_after(session: SessionId) -> usize {
     let [.., random] = *session.0.as_bytes();
     25 + usize::from(random) % 26
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_pings_without_an_answer_end_a_session_and_any_frame_is_an_answer() {
+        let look = |heartbeat: &mut Heartbeat| {
+            let (next, beat) = heartbeat.look();
+            *heartbeat = next;
+            beat
+        };
+        let mut silent = Heartbeat::default().heard();
+        let beats: Vec<Beat> = (0..4).map(|_| look(&mut silent)).collect();
+        assert_eq!(beats, [Beat::Wait, Beat::Ping, Beat::Ping, Beat::Silent]);
+        let mut answering = Heartbeat::default().heard();
+        look(&mut answering);
+        for _ in 0..10 {
+            assert_eq!(look(&mut answering), Beat::Ping);
+            answering = answering.heard();
+        }
+        assert_eq!(look(&mut answering), Beat::Ping);
+        assert_eq!(look(&mut answering), Beat::Ping);
+        assert_eq!(look(&mut answering), Beat::Silent);
+    }
+
+    #[test]
+    fn pings_are_spread_between_25_and_50_seconds() {
+        let seconds: std::collections::BTreeSet<usize> = (0..2_000).map(|_| ping_after(SessionId::new())).collect();
+        assert_eq!((seconds.first(), seconds.last()), (Some(&25), Some(&50)));
+    }
 }
