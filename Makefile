@@ -1,10 +1,9 @@
 # Owns: the names of what can be done here. The work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint web types bench kills fuzz clean
+.PHONY: help run test lint web types bench kills clean
 
 TIMES ?= 100
 SEED ?= 1
-SECONDS ?= 60
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,9 +29,6 @@ bench: ## measure a local node: deliveries, CPU, latency, memory
 kills: ## kill -9 under load, TIMES=100 SEED=1, and check every acknowledgement
 	@cargo build --release -p homeroom -p homeroom-loadtest
 	@target/release/homeroom-loadtest kill --times $(TIMES) --seed $(SEED)
-
-fuzz: ## fuzz every parser a stranger can reach, SECONDS=60 each
-	@scripts/fuzz.sh $(SECONDS)
 
 clean: ## remove what was built; the data folder stays
 	@rm -rf target clients/web/dist clients/web/node_modules clients/web/test-results

@@ -34,7 +34,6 @@ check clippy one cargo clippy --workspace --all-targets --locked -- -D warnings
 check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
-check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
