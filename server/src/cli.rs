@@ -256,6 +256,11 @@ async fn serve(config: &Config) -> ExitCode {
         Ok(lock) => lock,
         Err(why) => return complain(FAILED, &why),
     };
+    // Before anybody is told that the server is there: whoever stops it at once is heard, too.
+    let mut signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &error),
+    };
     let running = match app::start(config).await {
         Ok(running) => running,
         Err(error) => return fail(FAILED, &error),
@@ -278,10 +283,10 @@ async fn serve(config: &Config) -> ExitCode {
     }
     // Whoever reads this from a pipe waits for it.
     let _unflushed = std::io::stdout().flush();
-    signal().await;
+    signals.next().await;
     tracing::info!("stopping: sessions are told when to come back");
-    tokio::spawn(async {
-        signal().await;
+    tokio::spawn(async move {
+        signals.next().await;
         tracing::warn!("stopped at once");
         std::process::exit(i32::from(FAILED));
     });
@@ -302,18 +307,25 @@ async fn keep_places(log: Log) {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            // Either is the same wish; a dropped `recv` loses nothing that matters.
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+/// SIGTERM and SIGINT, ours from the moment this is made.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        // Either is the same wish; a dropped `recv` loses nothing that matters.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        _ => std::future::pending().await,
     }
 }
 
