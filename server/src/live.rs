@@ -48,8 +48,6 @@ pub struct Counts {
     pub connections: AtomicI64,
     /// Events handed to sockets.
     pub delivered: AtomicU64,
-    /// Pages of the log read for catching up.
-    pub pages_read: AtomicU64,
     /// Commands of clients.
     pub commands: AtomicU64,
     /// Times that a session fell behind because its socket took no more.

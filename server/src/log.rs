@@ -8,6 +8,7 @@ pub mod bell;
 pub mod entry;
 pub mod marks;
 pub mod members;
+pub mod pages;
 pub mod read;
 pub mod row;
 pub mod sight;

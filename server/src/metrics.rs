@@ -53,8 +53,13 @@ impl fmt::Debug for OfNode {
 impl Collector for OfNode {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let node = &self.0.node;
-        let gauges: [(&str, &str, i64); 2] = [
+        let gauges: [(&str, &str, i64); 3] = [
             ("homeroom_connections", "Open WebSockets.", node.counts.connections.load(Ordering::Relaxed)),
+            (
+                "homeroom_pages_bytes",
+                "Bytes of pages kept in memory, as estimated.",
+                i64::try_from(node.tails.pages().bytes()).unwrap_or(i64::MAX),
+            ),
             (
                 "homeroom_commands_waiting",
                 "Commands that wait for a batch.",
@@ -66,10 +71,11 @@ impl Collector for OfNode {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let counters: [(&str, &str, u64); 8] = [
+        let counters: [(&str, &str, u64); 9] = [
             ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),
             ("homeroom_commands", "Commands of clients.", of(&node.counts.commands)),
-            ("homeroom_pages_read", "Pages of the log read for catching up.", of(&node.counts.pages_read)),
+            ("homeroom_pages_read", "Pages of the log read for catching up.", node.tails.pages().reads()),
+            ("homeroom_pages_hit", "Pages of the log that were in memory.", node.tails.pages().hits()),
             ("homeroom_fell_behind", "Times that a session's socket took no more.", of(&node.counts.fell_behind)),
             ("homeroom_protocol_errors", "Sessions that broke the protocol.", of(&node.counts.protocol_errors)),
             ("homeroom_holes", "Holes in a room's tail that were filled from the log.", node.tails.holes()),

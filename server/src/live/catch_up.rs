@@ -114,19 +114,12 @@ async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error>
         return Ok(());
     }
     let node = &session.worker.node;
-    let (entries, until) = match node.tails.after(seat.room.id, seat.cursor.get()) {
-        Some(entries) => (entries, head),
-        None => {
-            node.counts.pages_read.fetch_add(1, Ordering::Relaxed);
-            let missed = read::missed(node.log.db(), seat.room.id, &view, seat.cursor.get(), head).await?;
-            (missed.entries.into_iter().map(Arc::new).collect(), missed.until)
-        }
-    };
+    let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
     // A change of rights while the page was read: it was chosen by the old view, so it is read again.
     if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state.get() != SeatState::Behind || !node.tails.may_deliver() {
         return Ok(());
     }
-    offer(session, seat, &entries, until.min(head));
+    offer(session, seat, &missed.entries, missed.until.min(head));
     Ok(())
 }
 

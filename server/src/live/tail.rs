@@ -11,7 +11,8 @@
 use super::worker::{ToWorker, WorkerHandle};
 use crate::bus::{News, Typing};
 use crate::db::Db;
-use crate::log::{Entry, Moved, read};
+use crate::log::pages::{self, Missed, Pages};
+use crate::log::{Entry, Moved, View, read};
 use homeroom_protocol::{EventBody, EventId, PersonId, RoomId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub struct Tails {
 }
 
 struct Shared {
+    pages: Pages,
     db: Db,
     rooms: Mutex<HashMap<RoomId, Tail>>,
     workers: Mutex<Vec<WorkerHandle>>,
@@ -73,6 +75,7 @@ impl Tails {
     #[must_use]
     pub fn new(db: Db, needs_bell: bool) -> Self {
         let shared = Shared {
+            pages: Pages::new(db.clone(), pages::BYTES),
             db,
             rooms: Mutex::default(),
             workers: Mutex::default(),
@@ -179,6 +182,7 @@ impl Tails {
                 let Some(room) = of_room.first().map(|entry| entry.event.room) else { continue };
                 let Some(tail) = rooms.get_mut(&room) else { continue };
                 let fresh = tail.accept(of_room);
+                self.forget_changed(&fresh);
                 // Handed over under the lock, so that two callers can't swap what they found.
                 self.hand_over(room, tail, fresh);
                 if tail.has_hole() && !tail.filling {
@@ -229,6 +233,7 @@ impl Tails {
                 let mut rooms = self.rooms();
                 let Some(tail) = rooms.get_mut(&room) else { return };
                 let fresh = tail.accept(&read);
+                self.forget_changed(&fresh);
                 self.hand_over(room, tail, fresh);
             }
             self.tell_of_members(&read);
@@ -241,6 +246,15 @@ impl Tails {
             tail.dropped = false;
             // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
             tail.early.clear();
+        }
+    }
+
+    /// Pages that show an edited or retracted message as it was are not served again.
+    fn forget_changed(&self, fresh: &[Arc<Entry>]) {
+        for entry in fresh {
+            if let EventBody::Edited { message } | EventBody::Retracted { message } = &entry.event.body {
+                self.shared.pages.forget_message(entry.event.room, entry.event.conversation, message.id);
+            }
         }
     }
 
@@ -319,9 +333,33 @@ impl Tails {
         }
     }
 
+    /// A stretch of what a member missed after `cursor`, not beyond `head`, which this node has taken in.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn missed(&self, room: RoomId, view: &View, cursor: i64, head: i64) -> Result<Missed, sqlx::Error> {
+        match self.after(room, cursor) {
+            Some(entries) => Ok(Missed { entries, until: head }),
+            None => self.shared.pages.missed(room, view, cursor, head).await,
+        }
+    }
+
+    /// The pages that this node keeps.
+    #[must_use]
+    pub fn pages(&self) -> &Pages {
+        &self.shared.pages
+    }
+
     /// Lets go of the rooms whose last member left a while ago.
     pub fn sweep(&self) {
-        self.rooms().retain(|_, tail| tail.left_at.is_none_or(|left_at| left_at.elapsed() < LINGER));
+        self.rooms().retain(|room, tail| {
+            let stays = tail.left_at.is_none_or(|left_at| left_at.elapsed() < LINGER);
+            if !stays {
+                // Under the lock: nobody can hold the room again and read a page in between.
+                self.shared.pages.forget_room(*room);
+            }
+            stays
+        });
     }
 
     /// The rooms that are held: to look at all of them when the bell was not heard for long.

@@ -152,6 +152,12 @@ impl Entry {
         }
     }
 
+    /// Bytes of the text that it shows.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.message().and_then(|message| message.envelope.as_ref()).map_or(0, |envelope| envelope.text.len())
+    }
+
     /// The same entry with its message as it stands after a later edit or retraction.
     #[must_use]
     pub fn with_message(&self, now: &Message) -> Self {

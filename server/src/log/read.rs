@@ -1,7 +1,7 @@
 //! Reading the log back, as things stand now.
 //!
-//! Owns: what a member missed since a seq (staff by room, guardians conversation by conversation, never by scanning the room
-//! and filtering), history, and where an event id stands. Refuses to know: who is connected, and what is cached.
+//! Owns: stretches of a room or a conversation by their indexes (never by scanning the room and filtering), history, and
+//! where an event id stands. Refuses to know: who is connected, and what is kept in memory (see `pages`).
 
 use super::entry::Entry;
 use super::row::{EntryRow, MessageRow};
@@ -19,15 +19,6 @@ pub const PAGE: i64 = 128;
 pub const TOO_FAR: i64 = 2_000;
 /// Text in one page of history, so that an answer stays bounded when every message is as long as may be.
 const HISTORY_BYTES: usize = 256 * 1024;
-
-/// A stretch of what a member missed.
-#[derive(Debug)]
-pub struct Missed {
-    /// In the order of the log. For a guardian only their conversations' entries.
-    pub entries: Vec<Entry>,
-    /// All that the member may see up to this seq is in `entries`.
-    pub until: i64,
-}
 
 /// The head of a room's log: its last seq and event.
 ///
@@ -95,33 +86,6 @@ pub async fn after(db: &Db, room: RoomId, seq: i64, limit: i64) -> Result<Vec<En
     rows.into_iter().map(EntryRow::into_entry).collect()
 }
 
-/// A stretch of what a member missed after `seq`, not beyond `until`.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn missed(db: &Db, room: RoomId, view: &View, seq: i64, until: i64) -> Result<Missed, sqlx::Error> {
-    let View::Guardian { person, .. } = view else {
-        let mut entries = after(db, room, seq, PAGE).await?;
-        entries.retain(|entry| entry.seq <= until);
-        let until = entries.last().map_or(until, |last| if entries.len() < PAGE as usize { until } else { last.seq });
-        return Ok(Missed { entries, until });
-    };
-    let mut entries = Vec::new();
-    let mut complete = until;
-    for conversation in conversations_of(room, *person, view) {
-        let page = conversation_after(db, room, conversation, seq).await?;
-        if page.len() == PAGE as usize
-            && let Some(last) = page.last()
-        {
-            complete = complete.min(last.seq);
-        }
-        entries.extend(page);
-    }
-    entries.retain(|entry| entry.seq <= complete);
-    entries.sort_unstable_by_key(|entry| entry.seq);
-    Ok(Missed { entries, until: complete })
-}
-
 /// Whether more lies between `seq` and the end than is worth going through.
 ///
 /// # Errors
@@ -149,7 +113,7 @@ pub async fn is_too_far(db: &Db, room: RoomId, view: &View, seq: i64, head: i64)
 }
 
 /// The conversations of a room that a guardian is in now.
-fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
+pub(super) fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
     std::iter::once(Address::Announcements)
         .chain(view.students().map(|student| Address::Private(About { guardian, student })))
         .map(|address| address.conversation(room))
@@ -157,7 +121,7 @@ fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<Conver
 }
 
 /// The conversation's `n` at a seq. Walks back from the end, by the conversation's index, over what was missed only.
-async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64) -> Result<i64, sqlx::Error> {
+pub(super) async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64) -> Result<i64, sqlx::Error> {
     let row = fetch_optional!(
         db.reads(),
         (i64,),
@@ -170,13 +134,14 @@ async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64
     Ok(row.map_or(0, |(n,)| n))
 }
 
-async fn conversation_after(
+/// A conversation's entries after an `n`.
+pub(super) async fn conversation_after(
     db: &Db,
     room: RoomId,
     conversation: ConversationId,
-    seq: i64,
+    number: i64,
+    limit: i64,
 ) -> Result<Vec<Entry>, sqlx::Error> {
-    let number = number_at(db, room, conversation, seq).await?;
     let rows = fetch_all!(
         db.reads(),
         EntryRow,
@@ -184,7 +149,7 @@ async fn conversation_after(
         room.0,
         conversation.0,
         number,
-        PAGE
+        limit
     )?;
     rows.into_iter().map(EntryRow::into_entry).collect()
 }
@@ -201,36 +166,47 @@ pub async fn history(
     before: Option<u64>,
     limit: u32,
 ) -> Result<HistoryPage, sqlx::Error> {
-    let before = before.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
-    // One more than asked for tells whether there are older ones.
-    let rows = fetch_all!(
-        db.reads(),
-        MessageRow,
-        message_select!(
-            "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
-        ),
-        room.0,
-        conversation.0,
-        before,
-        i64::from(limit) + 1
-    )?;
+    let mut before = before.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
     let mut page = HistoryPage { messages: Vec::new(), more: false };
     let mut bytes = 0;
-    for row in rows {
-        let subject = super::Subject { root_seq: row.seq, thread: row.address().into() };
-        match view.sight(subject) {
-            super::Sight::Full => {}
-            // What was said before their time ends the history.
-            super::Sight::Withheld | super::Sight::Nothing => continue,
+    let begun = view.first_after();
+    // One more than asked for tells whether there are older ones.
+    let most = i64::from(limit) + 1;
+    loop {
+        let rows = fetch_all!(
+            db.reads(),
+            MessageRow,
+            message_select!(
+                "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
+            ),
+            room.0,
+            conversation.0,
+            before,
+            most
+        )?;
+        let is_last = (rows.len() as i64) < most;
+        for row in rows {
+            // Nothing is theirs before their first stay: a long past is not read in vain.
+            if row.seq <= begun {
+                return Ok(page);
+            }
+            before = row.n;
+            let subject = super::Subject { root_seq: row.seq, thread: row.address().into() };
+            // Said before their time, or between two stays: older ones may be theirs again.
+            if view.sight(subject) != super::Sight::Full {
+                continue;
+            }
+            bytes += row.body.as_ref().map_or(0, String::len);
+            if page.messages.len() == limit as usize || (bytes > HISTORY_BYTES && !page.messages.is_empty()) {
+                page.more = true;
+                return Ok(page);
+            }
+            page.messages.push(row.into_message()?);
         }
-        bytes += row.body.as_ref().map_or(0, String::len);
-        if page.messages.len() == limit as usize || (bytes > HISTORY_BYTES && !page.messages.is_empty()) {
-            page.more = true;
-            break;
+        if is_last {
+            return Ok(page);
         }
-        page.messages.push(row.into_message()?);
     }
-    Ok(page)
 }
 
 /// One message as it stands now, if the member may see it.

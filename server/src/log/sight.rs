@@ -106,6 +106,13 @@ impl View {
         intervals.iter().filter(|interval| interval.until.is_none()).map(|interval| interval.after).min()
     }
 
+    /// Where the member's first stay begins: nothing at or before it was ever theirs.
+    #[must_use]
+    pub fn first_after(&self) -> i64 {
+        let (Self::Staff { intervals } | Self::Guardian { intervals, .. }) = self;
+        intervals.iter().map(|interval| interval.after).min().unwrap_or(i64::MAX)
+    }
+
     /// Whether the member is staff.
     #[must_use]
     pub fn is_staff(&self) -> bool {

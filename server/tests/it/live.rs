@@ -106,7 +106,7 @@ async fn who_missed_more_than_memory_holds_reads_it_from_the_log(ground: Ground)
     assert_eq!(texts(&ana.until("caught_up").await), expected(2));
     let mut teacher = node.resume(school.teacher, json!({ room.to_string(): null })).await;
     assert_eq!(texts(&teacher.until("caught_up").await), expected(1));
-    assert!(node.running.node.counts.pages_read.load(Ordering::Relaxed) > 0);
+    assert!(node.running.node.tails.pages().reads() > 0);
     node.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use crate::node::{Ground, School, guardian, log, staff};
 use crate::on_both_engines;
 use homeroom::log::append::Turns;
+use homeroom::log::pages::{self, Pages};
 use homeroom::log::{Append, AppendError, Log, MarkUp, What, members, read};
 use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId};
 use std::collections::HashSet;
@@ -19,6 +20,10 @@ on_both_engines! {
     marks_only_rise_and_never_past_the_end
     a_poisoned_command_does_not_fail_its_neighbours
     history_pages_backwards
+    history_goes_on_behind_a_gap_between_two_stays
+    pages_are_read_once_however_many_ask
+    pages_are_bounded_in_bytes
+    a_page_that_ends_at_the_head_goes_on_when_the_head_does
 }
 
 fn envelope(text: &str) -> Box<Envelope> {
@@ -40,6 +45,10 @@ fn code(outcome: Result<homeroom::log::Appended, AppendError>) -> ErrorCode {
         Err(AppendError::Refused(fault)) => fault.code,
         other => panic!("not refused: {other:?}"),
     }
+}
+
+async fn log_head(log: &Log, school: &School) -> i64 {
+    read::head(log.db(), school.room).await.unwrap().unwrap().0
 }
 
 async fn seqs(log: &Log, school: &School) -> Vec<i64> {
@@ -168,14 +177,18 @@ async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
         .unwrap();
     assert_eq!(edited.n, 2);
     let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
-    let missed = read::missed(log.db(), school.room, &view, 0, i64::MAX).await.unwrap().entries;
+    let pages = Pages::new(log.db().clone(), 1 << 20);
+    let head = log_head(&log, &school).await;
+    let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
     let texts: Vec<String> =
         missed.iter().map(|entry| entry.message().unwrap().envelope.as_ref().unwrap().text.clone()).collect();
     assert_eq!(texts, ["first", "first"], "never as it was");
     assert!(missed[0].message().unwrap().edited_at.is_some());
 
     log.append(change(&school, school.ana, What::Retract { message: said.id })).await.unwrap();
-    let missed = read::missed(log.db(), school.room, &view, 0, i64::MAX).await.unwrap().entries;
+    let head = log_head(&log, &school).await;
+    pages.forget_message(school.room, Some(school.with_ana().conversation(school.room)), said.id);
+    let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
     assert_eq!(missed.len(), 3);
     for entry in &missed {
         let message = entry.message().unwrap();
@@ -204,10 +217,11 @@ async fn a_guardian_misses_only_what_is_theirs(ground: Ground) {
     }
     let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let (head, _) = read::head(log.db(), school.room).await.unwrap().unwrap();
+    let pages = Pages::new(log.db().clone(), 1 << 20);
     let mut cursor = 0;
     let mut seen = Vec::new();
     while cursor < head {
-        let missed = read::missed(log.db(), school.room, &view, cursor, head).await.unwrap();
+        let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
         assert!(missed.until > cursor, "each page goes on");
         seen.extend(missed.entries.iter().map(|entry| (entry.seq, entry.event.n.unwrap(), entry.thread)));
         cursor = missed.until;
@@ -311,4 +325,117 @@ async fn history_pages_backwards(ground: Ground) {
     let others = members::of_person(log.db(), school.ben).await.unwrap().remove(0).view;
     let page = read::history(log.db(), school.room, &others, conversation, None, 10).await.unwrap();
     assert!(page.messages.is_empty(), "another guardian's page is empty, whatever the route forgot to check");
+}
+
+async fn history_goes_on_behind_a_gap_between_two_stays(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let announce = |text: String| {
+        let append = post(&school, school.teacher, Address::Announcements, &text);
+        let log = &log;
+        async move { log.append(append).await.unwrap() }
+    };
+    announce("before".to_owned()).await;
+    log.change_members(school.room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
+    for round in 0..12 {
+        announce(format!("meanwhile {round}")).await;
+    }
+    log.change_members(school.room, vec![guardian(school.ana, school.anas_child, true)]).await.unwrap();
+    announce("after".to_owned()).await;
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let conversation = Address::Announcements.conversation(school.room);
+    let newest = read::history(log.db(), school.room, &view, conversation, None, 1).await.unwrap();
+    assert_eq!((newest.messages.len(), newest.more), (1, true));
+    let before = Some(newest.messages[0].n);
+    let older = read::history(log.db(), school.room, &view, conversation, before, 1).await.unwrap();
+    let texts: Vec<String> = older.messages.into_iter().map(|message| message.envelope.unwrap().text).collect();
+    assert_eq!(texts, ["before"], "a page that is wholly another time's is passed over");
+    assert!(!older.more);
+}
+
+async fn pages_are_read_once_however_many_ask(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    for round in 0..20 {
+        log.append(post(&school, school.teacher, Address::Announcements, &format!("{round}"))).await.unwrap();
+    }
+    let (head, pages) = (log_head(&log, &school).await, Arc::new(Pages::new(log.db().clone(), 1 << 20)));
+    let mut readers = tokio::task::JoinSet::new();
+    for reader in 0..64 {
+        let (pages, room) = (pages.clone(), school.room);
+        let person = if reader % 2 == 0 { school.ana } else { school.ben };
+        let view = members::of_person(log.db(), person).await.unwrap().remove(0).view;
+        readers.spawn(async move { pages.missed(room, &view, 3, head).await.unwrap() });
+    }
+    for missed in readers.join_all().await {
+        assert_eq!((missed.entries.len(), missed.until), (20, head));
+    }
+    assert_eq!(pages.reads(), 1);
+    assert_eq!(pages.hits(), 63);
+    // A message that was edited is not served as it was, and only the pages that show it are read again.
+    let said = log.append(post(&school, school.teacher, school.with_ben(), "frist")).await.unwrap();
+    let edit = What::Edit { message: said.id, envelope: envelope("first") };
+    let conversation = school.with_ben().conversation(school.room);
+    log.append(change(&school, school.teacher, edit)).await.unwrap();
+    pages.forget_message(school.room, Some(conversation), said.id);
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    pages.missed(school.room, &view, 3, head).await.unwrap();
+    assert_eq!(pages.reads(), 1, "that page does not show it");
+    pages.forget_room(school.room);
+    assert_eq!(pages.bytes(), 0);
+}
+
+async fn pages_are_bounded_in_bytes(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let text = "word ".repeat(40);
+    let rounds = 10 * pages::PAGE;
+    let posts: Vec<_> = (0..rounds)
+        .map(|_| log.submit(post(&school, school.teacher, Address::Announcements, &text)))
+        .collect();
+    for posted in posts {
+        match posted {
+            Ok(posted) => drop(posted.done().await.unwrap()),
+            // The lane is full: one at a time then.
+            Err(_) => drop(log.append(post(&school, school.teacher, Address::Announcements, &text)).await.unwrap()),
+        }
+    }
+    let head = log_head(&log, &school).await;
+    let most = 400 * 1024;
+    let pages = Pages::new(log.db().clone(), most);
+    let view = members::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
+    for _ in 0..2 {
+        let (mut cursor, mut seen) = (0, 0);
+        while cursor < head {
+            let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
+            seen += missed.entries.len() as i64;
+            cursor = missed.until;
+            assert!(pages.bytes() <= most, "{} bytes are kept", pages.bytes());
+        }
+        assert_eq!(seen, head);
+    }
+    assert!(pages.bytes() > most / 2, "what fits is kept");
+}
+
+async fn a_page_that_ends_at_the_head_goes_on_when_the_head_does(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let pages = Pages::new(log.db().clone(), 1 << 20);
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let mut cursor = log_head(&log, &school).await;
+    for round in 0..2 * pages::PAGE {
+        log.append(post(&school, school.teacher, Address::Announcements, &format!("{round}"))).await.unwrap();
+        let head = log_head(&log, &school).await;
+        // What this node has not heard of yet is never served.
+        let nothing = pages.missed(school.room, &view, cursor, head - 1).await.unwrap();
+        assert!(nothing.entries.is_empty());
+        let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
+        let texts: Vec<&str> = missed
+            .entries
+            .iter()
+            .map(|entry| entry.message().unwrap().envelope.as_ref().unwrap().text.as_str())
+            .collect();
+        assert_eq!((texts, missed.until), (vec![&*round.to_string()], head));
+        cursor = missed.until;
+    }
 }
