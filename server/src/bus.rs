@@ -17,6 +17,7 @@ use crate::log::sight::Thread;
 use crate::log::{Entry, Moved};
 use homeroom_protocol::{ConversationId, PersonId, RoomId};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What nodes tell each other.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub enum News {
     Moved(Arc<[Moved]>),
     /// Somebody is writing. The first to be dropped.
     Typing(Typing),
+    /// A sign-in ended. Told late or never, its sessions end when their nodes next look at it.
+    SignedOut(Uuid),
 }
 
 /// Somebody is writing.

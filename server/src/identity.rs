@@ -9,25 +9,17 @@
 pub mod limits;
 pub mod routes;
 pub mod secret;
-/// Deletes sign-ins that have run out, and invitations that were used or ran out a month ago.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn sweep(db: &Db) -> Result<(), sqlx::Error> {
-    let now = Utc::now();
-    execute!(db.writes(), "DELETE FROM login WHERE expires_at < $1", now)?;
-    execute!(db.writes(), "DELETE FROM invitation WHERE expires_at < $1", now - LOGIN)?;
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests;
 
-use crate::db::{Db, Tx};
+use crate::db::{Db, Engine, Tx};
 use crate::{execute, fetch_all, fetch_optional};
 use chrono::{DateTime, Duration, Utc};
 use homeroom_protocol::{Language, PersonId, Timestamp};
 use secret::Secret;
+use serde_json::Value;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// How long an invitation may be used.
@@ -292,6 +284,44 @@ pub async fn sign_out(db: &Db, login: Uuid) -> Result<(), sqlx::Error> {
     execute!(db.writes(), "DELETE FROM login WHERE id = $1", login).map(|_| ())
 }
 
+/// Which of these sign-ins still stand; those that do are in use, and noted as such. Live sessions are looked at so: one whose
+/// end this node was not told of must not go on.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn still_signed_in(db: &Db, logins: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let now = Utc::now();
+    let rows: Vec<(Uuid, DateTime<Utc>)> = match db.reads() {
+        Engine::Postgres(pool) => {
+            sqlx::query_as(
+                "SELECT l.id, l.used_at FROM login l JOIN person p ON p.id = l.person_id
+                 WHERE l.id = ANY($1) AND l.expires_at > $2 AND p.enabled",
+            )
+            .bind(logins)
+            .bind(now)
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite(pool) => {
+            let ids = logins.iter().map(|login| Value::String(login.simple().to_string())).collect();
+            sqlx::query_as(
+                "SELECT l.id, l.used_at FROM login l JOIN person p ON p.id = l.person_id
+                 WHERE l.id IN (SELECT unhex(value) FROM json_each($1)) AND l.expires_at > $2 AND p.enabled",
+            )
+            .bind(Value::Array(ids))
+            .bind(now)
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    for (login, used_at) in &rows {
+        if now - *used_at > NOTED {
+            note_use(db, *login, now).await?;
+        }
+    }
+    Ok(rows.into_iter().map(|(login, _)| login).collect())
+}
+
 /// Ends all sign-ins of somebody and makes their open invitations worthless. Gives the ids of the sign-ins.
 ///
 /// # Errors
@@ -319,4 +349,15 @@ pub async fn choose_language(db: &Db, person: PersonId, language: &Language) -> 
         language.as_str()
     )
     .map(|_| ())
+}
+
+/// Deletes sign-ins that have run out, and invitations that were used or ran out a month ago.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sweep(db: &Db) -> Result<(), sqlx::Error> {
+    let now = Utc::now();
+    execute!(db.writes(), "DELETE FROM login WHERE expires_at < $1", now)?;
+    execute!(db.writes(), "DELETE FROM invitation WHERE expires_at < $1", now - LOGIN)?;
+    Ok(())
 }

@@ -16,7 +16,7 @@ pub mod socket;
 pub mod tail;
 mod worker;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, News};
 use crate::log::Log;
 use homeroom_protocol::{CloseCode, ServerFrame, codec};
 use std::sync::Arc;
@@ -46,6 +46,10 @@ pub struct Node {
 pub struct Counts {
     /// Open WebSockets.
     pub connections: AtomicI64,
+    /// Seats that are offered each entry as it comes.
+    pub live: AtomicI64,
+    /// Seats that read on from their cursors.
+    pub behind: AtomicI64,
     /// Events handed to sockets.
     pub delivered: AtomicU64,
     /// Commands of clients.
@@ -57,9 +61,10 @@ pub struct Counts {
 }
 
 impl Node {
-    /// Ends the sessions of a sign-in that is no more.
+    /// Ends the sessions of a sign-in that is no more, on every node.
     pub fn signed_out(&self, login: Uuid) {
         self.tails.tell_all(&worker::ToWorker::SignedOut(login));
+        self.bus.publish(News::SignedOut(login));
     }
 
     /// Says good-bye to all sessions, to come back spread over `window`, and waits until they are gone or `window` is over.

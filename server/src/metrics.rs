@@ -53,8 +53,19 @@ impl fmt::Debug for OfNode {
 impl Collector for OfNode {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let node = &self.0.node;
-        let gauges: [(&str, &str, i64); 3] = [
-            ("homeroom_connections", "Open WebSockets.", node.counts.connections.load(Ordering::Relaxed)),
+        let of_gauge = |gauge: &std::sync::atomic::AtomicI64| gauge.load(Ordering::Relaxed);
+        let gauges: [(&str, &str, i64); 5] = [
+            ("homeroom_connections", "Open WebSockets.", of_gauge(&node.counts.connections)),
+            (
+                "homeroom_seats_live",
+                "Places in rooms, of open sessions, that get each event as it comes.",
+                of_gauge(&node.counts.live),
+            ),
+            (
+                "homeroom_seats_behind",
+                "Places in rooms, of open sessions, that read what they missed.",
+                of_gauge(&node.counts.behind),
+            ),
             (
                 "homeroom_pages_bytes",
                 "Bytes of pages kept in memory, as estimated.",

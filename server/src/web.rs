@@ -3,6 +3,8 @@
 //! Owns: which route belongs to whom, the headers that every answer carries, and serving embedded files.
 //! Refuses to know: what the routes do, and WebSockets (they pass it by; see `live::socket`).
 
+mod document;
+
 use crate::conversation::routes as conversation;
 use crate::db::Db;
 use crate::identity::limits::Limits;
@@ -11,11 +13,11 @@ use crate::live::Node;
 use crate::{error::HttpFault, fetch_optional};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header;
+use actix_web::http::header::{self, ETag, EntityTag, IfNoneMatch};
 use actix_web::middleware::{Compress, DefaultHeaders};
-use actix_web::{App, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use homeroom_protocol::{ErrorCode, Fault};
-use rust_embed::RustEmbed;
+use rust_embed::{EmbeddedFile, RustEmbed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,14 +63,6 @@ impl Api {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Homeroom",
-    description = "What stands beside the live events of `/ws`: signing in, rooms, history, reach. Sign in with a cookie or \
-                   `Authorization: Bearer TOKEN`. Every fault has the same body."
-))]
-struct Document;
-
 /// The application, and the OpenAPI document made from it.
 pub fn app(
     api: web::Data<Api>,
@@ -81,8 +75,9 @@ pub fn app(
         InitError = (),
     >,
 > {
-    let (_, document) = App::new().into_utoipa_app().openapi(Document::openapi()).service(routes()).split_for_parts();
-    let document = web::Bytes::from(document.to_json().unwrap_or_default());
+    let (_, document) =
+        App::new().into_utoipa_app().openapi(document::Document::openapi()).service(routes()).split_for_parts();
+    let document = web::Bytes::from(document::complete(&document).to_string());
     let app = App::new()
         .route(
             "/api/v1/openapi.json",
@@ -173,20 +168,28 @@ async fn page(request: HttpRequest) -> HttpResponse {
         let kind = mime_guess::from_path(path).first_or_octet_stream();
         // Names of built assets hold a hash of what is in them.
         let keep = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
-        return HttpResponse::Ok()
-            .content_type(kind.as_ref())
-            .insert_header((header::CACHE_CONTROL, keep))
-            .body(file.data.into_owned());
+        return embedded(&request, file, kind.as_ref(), keep);
     }
     if path.contains('.') {
         return HttpResponse::NotFound().body("There is no such file.\n");
     }
     match Dist::get("index.html") {
-        Some(page) => HttpResponse::Ok()
-            .content_type("text/html; charset=utf-8")
-            .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .body(page.data.into_owned()),
+        Some(page) => embedded(&request, page, "text/html; charset=utf-8", "no-cache"),
         None => HttpResponse::NotFound()
             .body("This homeroom was built without its web app. Run `make web`, then build again.\n"),
     }
+}
+
+/// A file of the web app; nothing but its tag where the browser has it already.
+fn embedded(request: &HttpRequest, file: EmbeddedFile, kind: &str, keep: &str) -> HttpResponse {
+    let [a, b, c, d, e, f, g, h, ..] = file.metadata.sha256_hash();
+    let tag = EntityTag::new_weak(format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h])));
+    let known = match request.get_header::<IfNoneMatch>() {
+        Some(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+        Some(IfNoneMatch::Any) => true,
+        None => false,
+    };
+    let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer.insert_header((header::CACHE_CONTROL, keep)).insert_header(ETag(tag));
+    if known { answer.finish() } else { answer.content_type(kind).body(file.data.into_owned()) }
 }

@@ -152,3 +152,24 @@ async fn signing_out_everywhere_also_ends_open_invitations() {
     assert!(who(&db, second.token.reveal()).await.unwrap().is_none());
     assert!(sign_in_with_link(&db, open.secret.reveal()).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_sign_in_stands_until_it_is_ended_or_runs_out_and_being_looked_at_is_being_used() {
+    let (_folder, db, person) = one_person().await;
+    let mut logins = Vec::new();
+    for _ in 0..3 {
+        let invitation = invite(&db, person).await.unwrap().unwrap();
+        logins.push(sign_in_with_link(&db, invitation.secret.reveal()).await.unwrap().unwrap().who.login);
+    }
+    let [stays, ended, ran_out] = logins[..] else { unreachable!() };
+    sign_out(&db, ended).await.unwrap();
+    execute!(db.writes(), "UPDATE login SET expires_at = $2 WHERE id = $1", ran_out, Utc::now()).unwrap();
+    let yesterday = Utc::now() - Duration::days(1);
+    execute!(db.writes(), "UPDATE login SET used_at = $2 WHERE id = $1", stays, yesterday).unwrap();
+    assert_eq!(still_signed_in(&db, &logins).await.unwrap(), HashSet::from([stays]));
+    let text = "SELECT used_at FROM login WHERE id = $1";
+    let (used_at,) = fetch_optional!(db.reads(), (DateTime<Utc>,), text, stays).unwrap().unwrap();
+    assert!(used_at > yesterday, "an open session keeps its sign-in alive");
+    execute!(db.writes(), "UPDATE person SET enabled = FALSE WHERE id = $1", person.0).unwrap();
+    assert_eq!(still_signed_in(&db, &logins).await.unwrap(), HashSet::new(), "who left the school is signed out");
+}

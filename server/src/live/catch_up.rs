@@ -24,11 +24,11 @@ impl Session {
         let seats: Vec<Rc<Seat>> = self.seats.borrow().clone();
         let may_deliver = self.worker.node.tails.may_deliver();
         for seat in &seats {
-            if may_deliver && seat.state.get() == SeatState::Behind && seat.cursor.get() >= seat.room.head.get() {
+            if may_deliver && seat.state() == SeatState::Behind && seat.cursor.get() >= seat.room.head.get() {
                 go_live(seat);
             }
         }
-        let behind = seats.iter().any(|seat| seat.state.get() == SeatState::Behind);
+        let behind = seats.iter().any(|seat| seat.state() == SeatState::Behind);
         if behind && !self.catching_up.replace(true) {
             actix_rt::spawn(run(self.clone()));
         }
@@ -69,8 +69,8 @@ impl Session {
 
     /// The seat knows where it starts.
     pub(super) fn begin_seat(self: &Rc<Self>, seat: &Seat) {
-        if seat.state.get() == SeatState::Starting {
-            seat.state.set(SeatState::Behind);
+        if seat.state() == SeatState::Starting {
+            seat.becomes(SeatState::Behind);
         }
         self.catch_up();
     }
@@ -94,9 +94,9 @@ async fn run(session: Rc<Session>) {
 
 async fn all_seats(session: &Rc<Session>) -> Result<(), sqlx::Error> {
     loop {
-        let next = session.seats.borrow().iter().find(|seat| seat.state.get() == SeatState::Behind).cloned();
+        let next = session.seats.borrow().iter().find(|seat| seat.state() == SeatState::Behind).cloned();
         let Some(seat) = next else { return Ok(()) };
-        while seat.state.get() == SeatState::Behind {
+        while seat.state() == SeatState::Behind {
             session.worker.node.tails.until_deliverable().await;
             if session.has_ended() || session.is_blocked() {
                 return Ok(());
@@ -116,7 +116,7 @@ async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error>
     let node = &session.worker.node;
     let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
     // A change of rights while the page was read: it was chosen by the old view, so it is read again.
-    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state.get() != SeatState::Behind || !node.tails.may_deliver() {
+    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !node.tails.may_deliver() {
         return Ok(());
     }
     offer(session, seat, &missed.entries, missed.until.min(head));
@@ -155,7 +155,7 @@ fn offer(session: &Rc<Session>, seat: &Seat, entries: &[Arc<Entry>], until: i64)
 }
 
 fn go_live(seat: &Seat) {
-    seat.state.set(SeatState::Live);
+    seat.becomes(SeatState::Live);
     if seat.owes_caught_up.replace(false) {
         seat.session.write(&encode(&ServerFrame::CaughtUp { room: seat.room.id }));
     }

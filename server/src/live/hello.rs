@@ -118,8 +118,8 @@ async fn welcome(
     session.write(&bytes);
     session.welcomed.set(true);
     for seat in &seats {
-        if seat.state.get() == SeatState::Starting {
-            seat.state.set(SeatState::Behind);
+        if seat.state() == SeatState::Starting {
+            seat.becomes(SeatState::Behind);
         }
     }
     session.catch_up();

@@ -37,7 +37,7 @@ pub(super) struct Seat {
     pub(super) view: RefCell<Rc<View>>,
     /// All that its member may see up to this seq was offered and taken.
     pub(super) cursor: Cell<i64>,
-    pub(super) state: Cell<SeatState>,
+    state: Cell<SeatState>,
     /// Whether `caught_up` is still owed.
     pub(super) owes_caught_up: Cell<bool>,
 }
@@ -82,9 +82,29 @@ impl Seat {
         self.view.borrow().sight(subject)
     }
 
+    pub(super) fn state(&self) -> SeatState {
+        self.state.get()
+    }
+
+    /// Changes what it is doing, and counts it.
+    pub(super) fn becomes(&self, state: SeatState) {
+        let counts = &self.session.worker.node.counts;
+        let gauge = |state| match state {
+            SeatState::Live => Some(&counts.live),
+            SeatState::Behind => Some(&counts.behind),
+            SeatState::Starting | SeatState::Gone => None,
+        };
+        if let Some(gauge) = gauge(self.state.replace(state)) {
+            gauge.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(gauge) = gauge(state) {
+            gauge.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn falls_behind(&self) {
-        if self.state.get() == SeatState::Live {
-            self.state.set(SeatState::Behind);
+        if self.state() == SeatState::Live {
+            self.becomes(SeatState::Behind);
             self.session.falls_behind();
         }
     }
@@ -132,7 +152,7 @@ impl Room {
         let mut shared: Vec<Shared> = Vec::new();
         let mut delivered = 0;
         for seat in self.seats.borrow().iter() {
-            if seat.state.get() != SeatState::Live {
+            if seat.state() != SeatState::Live {
                 continue;
             }
             if !may_deliver {
@@ -192,10 +212,10 @@ impl Room {
             if seat.session.is_blocked() {
                 seat.session.end(super::Ending::Drop);
             } else if stays {
-                seat.state.set(SeatState::Starting);
+                seat.becomes(SeatState::Starting);
                 seat.session.restart(&seat);
             } else {
-                seat.state.set(SeatState::Gone);
+                seat.becomes(SeatState::Gone);
                 worker.remove_seat(&seat);
                 seat.session.leaves(&seat);
             }
@@ -209,7 +229,7 @@ impl Room {
         let bytes = super::encode(&frame);
         // In a private conversation everybody but its guardian is staff.
         let by_staff = matches!(moved.thread, Thread::Private(about) if about.guardian != moved.mark.person);
-        for seat in self.seats.borrow().iter().filter(|seat| seat.state.get() == SeatState::Live) {
+        for seat in self.seats.borrow().iter().filter(|seat| seat.state() == SeatState::Live) {
             let may_know = seat.session.person() == Some(moved.mark.person)
                 || seat.view.borrow().is_staff()
                 || (by_staff && seat.may_see_thread(moved.thread));
@@ -224,7 +244,7 @@ impl Room {
     pub(super) fn tell_typing(&self, typing: &Typing) {
         let frame = ServerFrame::Typing { room: typing.room, conversation: typing.conversation, person: typing.person };
         let bytes = super::encode(&frame);
-        for seat in self.seats.borrow().iter().filter(|seat| seat.state.get() == SeatState::Live) {
+        for seat in self.seats.borrow().iter().filter(|seat| seat.state() == SeatState::Live) {
             if seat.session.person() != Some(typing.person) && seat.may_see_thread(typing.thread) {
                 let _dropped = seat.session.offer_if_idle(&bytes);
             }

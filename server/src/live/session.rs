@@ -448,7 +448,7 @@ impl Session {
     async fn leave(self: Rc<Self>) {
         let seats = std::mem::take(&mut *self.seats.borrow_mut());
         for seat in seats {
-            seat.state.set(SeatState::Gone);
+            seat.becomes(SeatState::Gone);
             self.worker.remove_seat(&seat);
         }
         if let Some(Ending::Close(code)) = self.ending.get() {

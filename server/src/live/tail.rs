@@ -288,6 +288,7 @@ impl Tails {
             News::Entries(_, entries) => self.accept(&entries),
             News::Moved(moved) => self.moved(&moved),
             News::Typing(typing) => self.typing(typing),
+            News::SignedOut(login) => self.tell_all(&ToWorker::SignedOut(login)),
         }
     }
 

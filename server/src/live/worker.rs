@@ -25,6 +25,8 @@ const INBOX: usize = 4_096;
 const CONTROL: usize = 1_024;
 /// Messages of the inbox gathered before members are walked. Bounds how long the first of them waits.
 const GATHER: usize = 256;
+/// Seconds between two looks at whether the sign-ins of its sessions still stand.
+const LOGINS: usize = 60;
 /// The wheel's slots, one a second. Longer than the longest time between two looks at a session (50 s).
 const SLOTS: usize = 64;
 
@@ -84,6 +86,8 @@ pub(super) struct Worker {
     people: RefCell<HashMap<PersonId, Vec<Rc<Session>>>>,
     wheel: RefCell<Vec<Vec<SessionId>>>,
     hand: std::cell::Cell<usize>,
+    /// Seconds until sign-ins are looked at.
+    logins_in: std::cell::Cell<usize>,
     /// What a socket is read into; shared, since only one session reads at a time.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
 }
@@ -106,6 +110,7 @@ impl Worker {
             people: RefCell::default(),
             wheel: RefCell::new(vec![Vec::new(); SLOTS]),
             hand: std::cell::Cell::new(0),
+            logins_in: std::cell::Cell::new(LOGINS),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
         });
         actix_rt::spawn(worker.clone().run(from_inbox, from_control, handle));
@@ -198,14 +203,7 @@ impl Worker {
                     }
                 }
             }
-            ToWorker::SignedOut(login) => {
-                for session in self.all_sessions() {
-                    if session.login() == Some(login) {
-                        session.say_bye(homeroom_protocol::ByeReason::SignedOut, 0);
-                        session.end(Ending::Close(CloseCode::Unauthenticated));
-                    }
-                }
-            }
+            ToWorker::SignedOut(login) => self.signed_out(login),
             ToWorker::Drain(window) => {
                 for session in self.all_sessions() {
                     session.drain(window);
@@ -293,7 +291,12 @@ impl Worker {
         }
     }
 
-    fn tick(&self) {
+    fn tick(self: &Rc<Self>) {
+        let logins_in = self.logins_in.get().saturating_sub(1);
+        self.logins_in.set(if logins_in == 0 { LOGINS } else { logins_in });
+        if logins_in == 0 {
+            actix_rt::spawn(self.clone().look_at_logins());
+        }
         let hand = (self.hand.get() + 1) % SLOTS;
         self.hand.set(hand);
         let due = self.wheel.borrow_mut().get_mut(hand).map(std::mem::take).unwrap_or_default();
@@ -303,6 +306,32 @@ impl Worker {
                 && let Some(seconds) = session.look()
             {
                 self.look_after(id, seconds);
+            }
+        }
+    }
+
+    /// Ends the sessions whose sign-in has run out, or was ended where this node did not hear of it.
+    async fn look_at_logins(self: Rc<Self>) {
+        let logins: Vec<Uuid> = self.all_sessions().iter().filter_map(|session| session.login()).collect();
+        for some in logins.chunks(1_000) {
+            match crate::identity::still_signed_in(self.node.log.db(), some).await {
+                Ok(standing) => {
+                    some.iter().filter(|login| !standing.contains(login)).for_each(|login| self.signed_out(*login));
+                }
+                // Sessions stay while the database is away; it is asked again in a minute.
+                Err(error) => {
+                    tracing::warn!(%error, "sign-ins can't be looked at");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn signed_out(&self, login: Uuid) {
+        for session in self.all_sessions() {
+            if session.login() == Some(login) {
+                session.say_bye(homeroom_protocol::ByeReason::SignedOut, 0);
+                session.end(Ending::Close(CloseCode::Unauthenticated));
             }
         }
     }

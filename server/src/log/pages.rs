@@ -191,7 +191,12 @@ impl Pages {
     }
 
     /// A message was edited or retracted: the pages that show it are forgotten.
-    pub fn forget_message(&self, room: RoomId, conversation: Option<ConversationId>, message: homeroom_protocol::EventId) {
+    pub fn forget_message(
+        &self,
+        room: RoomId,
+        conversation: Option<ConversationId>,
+        message: homeroom_protocol::EventId,
+    ) {
         let shows = |key: &Key, slot: &Slot| {
             key.room == room
                 && (key.conversation.is_none() || key.conversation == conversation)

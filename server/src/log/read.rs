@@ -121,7 +121,12 @@ pub(super) fn conversations_of(room: RoomId, guardian: PersonId, view: &View) ->
 }
 
 /// The conversation's `n` at a seq. Walks back from the end, by the conversation's index, over what was missed only.
-pub(super) async fn number_at(db: &Db, room: RoomId, conversation: ConversationId, seq: i64) -> Result<i64, sqlx::Error> {
+pub(super) async fn number_at(
+    db: &Db,
+    room: RoomId,
+    conversation: ConversationId,
+    seq: i64,
+) -> Result<i64, sqlx::Error> {
     let row = fetch_optional!(
         db.reads(),
         (i64,),

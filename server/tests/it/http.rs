@@ -180,8 +180,20 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
     let client = http();
     let document: Value = client.get(node.url("/api/v1/openapi.json")).send().await.unwrap().json().await.unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert!(paths.len() >= 8, "{paths:?}");
+    assert!(paths.len() >= 10, "{paths:?}");
+    for (scheme, kind) in [("cookie", "apiKey"), ("bearer", "http")] {
+        assert_eq!(document["components"]["securitySchemes"][scheme]["type"], kind);
+    }
+    assert_eq!(document["security"], json!([{ "cookie": [] }, { "bearer": [] }]));
     for (path, methods) in paths {
+        for operation in methods.as_object().unwrap().values() {
+            let open = path.contains("/sign-in/") || path.starts_with("/health/");
+            assert_eq!(operation.get("security") == Some(&json!([])), open, "{path}");
+            assert!(path.starts_with("/health/") || operation["responses"]["503"].is_object(), "{path}");
+        }
+        if path.starts_with("/health/") {
+            continue;
+        }
         let id = uuid::Uuid::now_v7().to_string();
         let address = path.replace("{room}", &id).replace("{conversation}", &id).replace("{message}", &id);
         for method in methods.as_object().unwrap().keys() {
@@ -199,6 +211,12 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
     let schema: Value = client.get(node.url("/api/v1/schema.json")).send().await.unwrap().json().await.unwrap();
     assert!(schema["client"].to_string().contains("positions") && schema["server"].to_string().contains("caught_up"));
     let page = client.get(node.url("/")).send().await.unwrap();
+    if let Some(tag) = page.headers().get("etag") {
+        let again = client.get(node.url("/")).header("if-none-match", tag).send().await.unwrap();
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "what a browser has is not sent again");
+    } else {
+        assert_eq!(page.status(), StatusCode::NOT_FOUND, "only a homeroom without its web app has no page");
+    }
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(page.headers()["referrer-policy"], "no-referrer");
@@ -206,8 +224,11 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
     assert_eq!(me.headers()["cache-control"], "no-store");
     assert_eq!(client.get(node.url("/health/live")).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(client.get(node.url("/health/ready")).send().await.unwrap().status(), StatusCode::OK);
+    let mut session = node.session(node.school.ana).await;
+    session.hear("caught_up").await;
     let metrics = format!("http://{}/metrics", node.running.metrics_address.unwrap());
     let text = client.get(metrics).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("homeroom_seats_live 1") && text.contains("homeroom_seats_behind 0"), "{text}");
     assert!(text.contains("homeroom_connections") && text.contains("homeroom_batch_commands_bucket"), "{text}");
     node.stop().await;
 }

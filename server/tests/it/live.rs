@@ -499,6 +499,13 @@ async fn two_nodes_hear_each_other_by_the_bus_and_by_the_bell() {
         // Rights go the same way.
         node.log().change_members(room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
         there.hear("left").await;
+        // A sign-out ends the sessions on every node.
+        if shared {
+            let who = homeroom::identity::who(node.log().db(), node.token(school.ana)).await.unwrap().unwrap();
+            node.running.node.signed_out(who.login);
+            assert_eq!(there.hear("bye").await["reason"], "signed_out");
+            assert_eq!(there.closed().await, 4401);
+        }
         other.stop().await;
         node.stop().await;
     }

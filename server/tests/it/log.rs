@@ -390,9 +390,8 @@ async fn pages_are_bounded_in_bytes(ground: Ground) {
     let school = School::open(&log).await;
     let text = "word ".repeat(40);
     let rounds = 10 * pages::PAGE;
-    let posts: Vec<_> = (0..rounds)
-        .map(|_| log.submit(post(&school, school.teacher, Address::Announcements, &text)))
-        .collect();
+    let posts: Vec<_> =
+        (0..rounds).map(|_| log.submit(post(&school, school.teacher, Address::Announcements, &text))).collect();
     for posted in posts {
         match posted {
             Ok(posted) => drop(posted.done().await.unwrap()),

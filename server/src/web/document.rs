@@ -1,0 +1,55 @@
+//! The OpenAPI document: what the routes say of themselves, and what is true of all of them.
+//!
+//! Owns: how one signs in, the answers that any route may give, and the paths of health.
+//! Refuses to know: what the routes do.
+
+use crate::live::socket::COOKIE;
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Homeroom",
+    description = "What stands beside the live events of `/ws`: signing in, rooms, history, reach. Sign in with a cookie or \
+                   `Authorization: Bearer TOKEN`. Every fault has the same body."
+))]
+pub(super) struct Document;
+
+/// The document of these routes, completed.
+pub(super) fn complete(document: &utoipa::openapi::OpenApi) -> Value {
+    let mut document = serde_json::to_value(document).unwrap_or_default();
+    document["components"]["securitySchemes"] = json!({
+        "cookie": { "type": "apiKey", "in": "cookie", "name": COOKIE,
+                    "description": "What browsers have after signing in. A request that changes something must come from Homeroom's own page." },
+        "bearer": { "type": "http", "scheme": "bearer",
+                    "description": "What signing in gives to whoever asks for a token (`keep: token`)." },
+    });
+    document["security"] = json!([{ "cookie": [] }, { "bearer": [] }]);
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths {
+        for (_, operation) in operations.as_object_mut().into_iter().flatten() {
+            if path.contains("/sign-in/") {
+                operation["security"] = json!([]);
+            }
+            let takes_something = operation.get("requestBody").is_some() || operation.get("parameters").is_some();
+            let faults = [
+                ("400", "The address or the body can't be read.", takes_something),
+                ("503", "The database does not answer. Try again after the time in `retry_after_ms`.", true),
+            ];
+            for (status, why, _) in faults.iter().filter(|(_, _, may_be)| *may_be) {
+                operation["responses"][status] = json!({
+                    "description": why,
+                    "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Fault" } } },
+                });
+            }
+        }
+    }
+    let health = |summary: &str, red: Value| json!({ "get": { "tags": ["health"], "summary": summary, "security": [], "responses": red } });
+    document["paths"]["/health/live"] =
+        health("Whether the process answers.", json!({ "200": { "description": "It does." } }));
+    document["paths"]["/health/ready"] = health(
+        "Whether this node should be sent clients.",
+        json!({ "200": { "description": "It should." }, "503": { "description": "It should not; the body says why." } }),
+    );
+    document
+}
