@@ -9,11 +9,14 @@
 mod apply;
 pub mod files;
 pub mod places;
+pub mod rows;
 mod source;
 mod stage;
 
 use crate::db::Db;
 use crate::log::{AppendError, Log};
+pub use rows::BadRow;
+use rows::UnreadableFile;
 use serde::{Deserialize, Serialize};
 use source::Source;
 use stage::{BadRows, Staged};
@@ -98,49 +101,6 @@ impl Report {
     }
 }
 
-/// A row that can't be taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BadRow {
-    /// The file.
-    pub file: String,
-    /// The line, counted from 1; 0 for the file as a whole.
-    pub line: u64,
-    /// The column.
-    pub column: String,
-    /// What it says, shortened.
-    pub value: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl BadRow {
-    fn of_file(file: &str, column: &str, value: &str, reason: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            line: 0,
-            column: column.to_owned(),
-            value: value.chars().take(80).collect(),
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for BadRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if self.line > 0 {
-            write!(f, ", line {}", self.line)?;
-        }
-        if !self.column.is_empty() {
-            write!(f, ", {}", self.column)?;
-        }
-        if !self.value.is_empty() {
-            write!(f, " {:?}", self.value)?;
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
 /// Why nothing was imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -178,6 +138,15 @@ pub enum ImportError {
     /// The log.
     #[error("places in rooms could not be changed; importing again goes on from there")]
     Places(#[from] AppendError),
+}
+
+impl From<UnreadableFile> for ImportError {
+    fn from(error: UnreadableFile) -> Self {
+        match error {
+            UnreadableFile::Broken(why) => Self::Unreadable(why),
+            UnreadableFile::Columns(rows) => Self::Bad { total: rows.len() as u64, rows },
+        }
+    }
 }
 
 /// Imports a roster from a folder or zip.

@@ -1,11 +1,12 @@
 //! Staging: the rows of a roster, checked one by one, in a scratch database that is deleted afterwards.
 //!
-//! Owns: reading CSV within bounds, judging each row by itself, and finding what refers to nothing.
-//! Refuses to know: the school's database, but for asking whether it has what a delta refers to.
+//! Owns: keeping what `rows` reads, and finding what refers to nothing.
+//! Refuses to know: CSV, and the school's database, but for asking whether it has what a delta refers to.
 
-use super::files::{File, Mode, Reference};
+use super::files::{File, Mode};
+use super::rows::{BadRow, Judged, Rows};
 use super::source::Source;
-use super::{BadRow, ImportError, OnProgress, Progress};
+use super::{ImportError, OnProgress, Progress};
 use crate::db::Db;
 use crate::fetch_all;
 use serde_json::{Map, Value};
@@ -13,16 +14,9 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use std::collections::HashSet;
-use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows in one write to the scratch database.
 const ROWS: usize = 500;
-/// The longest row, in bytes.
-const ROW_BYTES: u64 = 256 * 1024;
-/// The longest value, in bytes.
-const VALUE_BYTES: usize = 8 * 1024;
 /// Bad rows that are kept to be shown; the rest is counted.
 const SHOWN: usize = 1_000;
 /// Bad rows that are kept to be written to a file, about 200 bytes each.
@@ -148,38 +142,29 @@ impl Staged {
         progress: &OnProgress<'_>,
     ) -> Result<(), ImportError> {
         let name = format!("{}.csv", file.name());
-        let unreadable = |error: String| ImportError::Unreadable(format!("{name}: {error}"));
-        let opened = source.file(file).map_err(|error| unreadable(error.to_string()))?;
+        let opened = source.file(file).map_err(|error| ImportError::Unreadable(format!("{name}: {error}")))?;
         let total = opened.metadata().map(|about| about.len()).unwrap_or(0);
-        let allowance = Arc::new(AtomicU64::new(ROW_BYTES));
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .from_reader(Bounded { inner: opened, allowance: allowance.clone() });
-        let columns = Columns::of(file, source, reader.byte_headers().map_err(|error| unreadable(error.to_string()))?)?;
-        let mut record = csv::ByteRecord::new();
+        let mut reader = Rows::of(file, source.version, source.mode(file), opened)?;
         let mut rows: Vec<Value> = Vec::with_capacity(ROWS);
         let mut references: Vec<Value> = Vec::new();
         loop {
-            allowance.store(ROW_BYTES, Ordering::Relaxed);
-            let more = reader.read_byte_record(&mut record).map_err(|error| {
-                unreadable(format!("{error}; is a quote not closed near line {}?", reader_line(&record)))
-            })?;
-            if more {
-                match columns.row(file, source, &record) {
-                    Ok(row) => {
-                        references.extend(row.references);
-                        rows.push(row.row);
-                    }
-                    Err(found) => {
-                        bad.add(found);
-                        self.skip(file, &columns.named(&record)).await?;
-                    }
+            let judged = reader.read()?;
+            let more = judged.is_some();
+            match judged {
+                Some(Judged::Good(row)) => {
+                    references.extend(row.references);
+                    rows.push(row.row);
                 }
+                Some(Judged::Refused { source_id, row }) => {
+                    bad.add(row);
+                    self.skip(file, &source_id).await?;
+                }
+                None => {}
             }
             if rows.len() >= ROWS || !more {
                 let mut connection = self.scratch.acquire().await?;
                 store(&mut connection, std::mem::take(&mut rows), std::mem::take(&mut references)).await?;
-                progress(Progress { stage: format!("reading {name}"), done: reader.position().byte(), total });
+                progress(Progress { stage: format!("reading {name}"), done: reader.bytes_read(), total });
             }
             if !more {
                 return Ok(());
@@ -412,159 +397,4 @@ async fn store(on: &mut SqliteConnection, rows: Vec<Value>, references: Vec<Valu
         .await?;
     }
     Ok(())
-}
-
-/// Where the columns of a file stand.
-struct Columns {
-    source_id: usize,
-    status: Option<usize>,
-    changed: Option<usize>,
-    required: Vec<(&'static str, usize)>,
-    read: Vec<(&'static str, usize)>,
-}
-
-struct StagedRow {
-    row: Value,
-    references: Vec<Value>,
-}
-
-impl Columns {
-    fn of(file: File, source: &Source, headers: &csv::ByteRecord) -> Result<Self, ImportError> {
-        let name = format!("{}.csv", file.name());
-        let headers: Vec<String> = headers
-            .iter()
-            .map(|header| String::from_utf8_lossy(header).trim_start_matches('\u{feff}').trim().to_owned())
-            .collect();
-        let mut bad = Vec::new();
-        let place = |column: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(column));
-        for (index, header) in headers.iter().enumerate() {
-            if !header.is_empty() && headers.iter().take(index).any(|other| other.eq_ignore_ascii_case(header)) {
-                bad.push(BadRow::of_file(&name, header, "", "stands twice in the first line"));
-            }
-        }
-        let mut required = Vec::new();
-        for column in file.required(source.version) {
-            match place(column) {
-                Some(index) => required.push((column, index)),
-                None => bad.push(BadRow::of_file(&name, column, "", "is missing from the first line")),
-            }
-        }
-        if source.mode(file) == Mode::Delta {
-            for column in ["status", "dateLastModified"] {
-                if place(column).is_none() {
-                    bad.push(BadRow::of_file(&name, column, "", "is missing from the first line; a delta needs it"));
-                }
-            }
-        }
-        if !bad.is_empty() {
-            return Err(ImportError::Bad { total: bad.len() as u64, rows: bad });
-        }
-        Ok(Self {
-            source_id: place("sourcedId").unwrap_or(0),
-            status: place("status"),
-            changed: place("dateLastModified"),
-            required,
-            read: file.read().iter().filter_map(|column| place(column).map(|index| (*column, index))).collect(),
-        })
-    }
-
-    /// What a row calls itself, as far as it can be read.
-    fn named(&self, record: &csv::ByteRecord) -> String {
-        String::from_utf8_lossy(record.get(self.source_id).unwrap_or_default()).trim().to_owned()
-    }
-
-    /// One row, judged by itself.
-    fn row(&self, file: File, source: &Source, record: &csv::ByteRecord) -> Result<StagedRow, BadRow> {
-        let line = reader_line(record);
-        let refuse = |column: &str, value: &str, reason: &str| BadRow {
-            file: format!("{}.csv", file.name()),
-            line,
-            column: column.to_owned(),
-            value: value.chars().take(80).collect(),
-            reason: reason.to_owned(),
-        };
-        let text = |column: &str, index: usize| -> Result<&str, BadRow> {
-            let bytes = record.get(index).unwrap_or_default();
-            let shown = || String::from_utf8_lossy(bytes).into_owned();
-            let value = std::str::from_utf8(bytes).map_err(|_| refuse(column, &shown(), "is not UTF-8"))?;
-            if value.contains('\0') {
-                return Err(refuse(column, &value.replace('\0', "␀"), "holds a NUL character"));
-            }
-            if value.len() > VALUE_BYTES {
-                return Err(refuse(column, value, "is longer than 8 KiB"));
-            }
-            Ok(value.trim())
-        };
-        let source_id = text("sourcedId", self.source_id)?;
-        if source_id.is_empty() {
-            return Err(refuse("sourcedId", "", "is empty"));
-        }
-        let status = self.status.map_or(Ok(""), |index| text("status", index))?;
-        let delta = source.mode(file) == Mode::Delta;
-        let deleted = match status.to_ascii_lowercase().as_str() {
-            "active" => false,
-            "" if !delta => false,
-            "tobedeleted" | "inactive" => true,
-            _ => return Err(refuse("status", status, "is neither active nor tobedeleted")),
-        };
-        if delta && self.changed.map_or(Ok(""), |index| text("dateLastModified", index))?.is_empty() {
-            return Err(refuse("dateLastModified", "", "is empty; a delta needs it"));
-        }
-        if !deleted {
-            for (column, index) in &self.required {
-                if text(column, *index)?.is_empty() {
-                    return Err(refuse(column, "", "is empty"));
-                }
-            }
-        }
-        let mut values = Map::new();
-        for (column, index) in &self.read {
-            let value = text(column, *index)?;
-            if value.is_empty() {
-                continue;
-            }
-            if let Some(reason) = file.form(column).refuses(value).filter(|_| !deleted) {
-                return Err(refuse(column, value, &reason));
-            }
-            values.insert((*column).to_owned(), Value::String(value.to_owned()));
-        }
-        let values = Values(values);
-        let mut references = Vec::new();
-        if !deleted {
-            for Reference { column, to, list } in file.references() {
-                let whole = if *column == "sourcedId" { source_id } else { values.get(column) };
-                let targets =
-                    whole.split(|letter| *list && letter == ',').map(str::trim).filter(|part| !part.is_empty());
-                for target in targets {
-                    references.push(serde_json::json!([file.name(), source_id, line, column, to.name(), target]));
-                }
-            }
-        }
-        let vals = serde_json::to_string(&values.0).unwrap_or_default();
-        let row = serde_json::json!([file.name(), source_id, line, i64::from(deleted), vals]);
-        Ok(StagedRow { row, references })
-    }
-}
-
-fn reader_line(record: &csv::ByteRecord) -> u64 {
-    record.position().map_or(0, csv::Position::line)
-}
-
-/// Gives up when one row takes too many bytes: a quote that is never closed must not take the whole file into memory.
-struct Bounded<R> {
-    inner: R,
-    allowance: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
-        match self.allowance.load(Ordering::Relaxed).checked_sub(read as u64) {
-            Some(left) => {
-                self.allowance.store(left, Ordering::Relaxed);
-                Ok(read)
-            }
-            None => Err(io::Error::other("a row is longer than 256 KiB")),
-        }
-    }
 }

@@ -1,0 +1,310 @@
+//! The rows of one file of a roster, each judged by itself.
+//!
+//! Owns: reading CSV within bounds, and saying of each row what is wrong with it, by file, line and column.
+//! Refuses to know: where the file lies, where rows are kept, and whether what they refer to is there. It needs neither a
+//! disk nor a database, so that `fuzz/` can build it by itself.
+
+use super::files::{File, Mode, Reference, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The longest row, in bytes.
+pub const ROW_BYTES: u64 = 256 * 1024;
+/// The longest value, in bytes.
+pub const VALUE_BYTES: usize = 8 * 1024;
+/// The most columns: the standard's longest file has about 30, and each is compared with all others.
+pub const COLUMNS: usize = 1_000;
+
+/// A row that can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// The file.
+    pub file: String,
+    /// The line, counted from 1; 0 for the file as a whole.
+    pub line: u64,
+    /// The column.
+    pub column: String,
+    /// What it says, shortened.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl BadRow {
+    /// Of a file as a whole.
+    #[must_use]
+    pub fn of_file(file: &str, column: &str, value: &str, reason: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: column.to_owned(),
+            value: value.chars().take(80).collect(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for BadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ", line {}", self.line)?;
+        }
+        if !self.column.is_empty() {
+            write!(f, ", {}", self.column)?;
+        }
+        if !self.value.is_empty() {
+            write!(f, " {:?}", self.value)?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Why a file gives no rows, or no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableFile {
+    /// It is not CSV, or can't be read.
+    #[error("{0}")]
+    Broken(String),
+    /// Its first line lacks what it must name.
+    #[error("the first line can't be taken")]
+    Columns(Vec<BadRow>),
+}
+
+/// A row that can be taken, in the form in which it is staged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoodRow {
+    /// File, `sourcedId`, line, 1 for `tobedeleted`, and what was read as a JSON object in a string; empty values are left out.
+    pub row: Value,
+    /// File, `sourcedId`, line, column, and the file and `sourcedId` that it names: one of these for each.
+    pub references: Vec<Value>,
+}
+
+/// A row, judged by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judged {
+    /// It can be taken.
+    Good(GoodRow),
+    /// It can't.
+    Refused {
+        /// Whom it is about, as far as it can be read.
+        source_id: String,
+        /// What is wrong with it.
+        row: BadRow,
+    },
+}
+
+/// Reads one file.
+pub struct Rows<R> {
+    file: File,
+    mode: Mode,
+    columns: Columns,
+    reader: csv::Reader<Bounded<R>>,
+    record: csv::ByteRecord,
+    allowance: Arc<AtomicU64>,
+}
+
+impl<R: Read> Rows<R> {
+    /// Reads the first line.
+    ///
+    /// # Errors
+    /// [`UnreadableFile`], with every column that is missing.
+    pub fn of(file: File, version: Version, mode: Mode, from: R) -> Result<Self, UnreadableFile> {
+        let allowance = Arc::new(AtomicU64::new(ROW_BYTES));
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).from_reader(Bounded { inner: from, allowance: allowance.clone() });
+        let headers =
+            reader.byte_headers().map_err(|error| UnreadableFile::Broken(format!("{}.csv: {error}", file.name())))?;
+        if headers.len() > COLUMNS {
+            let (name, found) = (file.name(), headers.len());
+            return Err(UnreadableFile::Broken(format!("{name}.csv: has {found} columns; {COLUMNS} is the most")));
+        }
+        let columns = Columns::of(file, version, mode, headers)?;
+        Ok(Self { file, mode, columns, reader, record: csv::ByteRecord::new(), allowance })
+    }
+
+    /// The next row; nothing at the end.
+    ///
+    /// # Errors
+    /// [`UnreadableFile::Broken`]. There are no more rows after it.
+    pub fn read(&mut self) -> Result<Option<Judged>, UnreadableFile> {
+        self.allowance.store(ROW_BYTES, Ordering::Relaxed);
+        let more = self.reader.read_byte_record(&mut self.record).map_err(|error| {
+            let line = reader_line(&self.record);
+            UnreadableFile::Broken(format!(
+                "{}.csv: {error}; is a quote not closed near line {line}?",
+                self.file.name()
+            ))
+        })?;
+        if !more {
+            return Ok(None);
+        }
+        Ok(Some(match self.columns.row(self.file, self.mode, &self.record) {
+            Ok(row) => Judged::Good(row),
+            Err(row) => Judged::Refused { source_id: self.columns.named(&self.record), row },
+        }))
+    }
+
+    /// How far it has come in the file.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.reader.position().byte()
+    }
+}
+
+/// Where the columns of a file stand.
+struct Columns {
+    source_id: usize,
+    status: Option<usize>,
+    changed: Option<usize>,
+    required: Vec<(&'static str, usize)>,
+    read: Vec<(&'static str, usize)>,
+}
+
+impl Columns {
+    fn of(file: File, version: Version, mode: Mode, headers: &csv::ByteRecord) -> Result<Self, UnreadableFile> {
+        let name = format!("{}.csv", file.name());
+        let headers: Vec<String> = headers
+            .iter()
+            .map(|header| String::from_utf8_lossy(header).trim_start_matches('\u{feff}').trim().to_owned())
+            .collect();
+        let mut bad = Vec::new();
+        let place = |column: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(column));
+        for (index, header) in headers.iter().enumerate() {
+            if !header.is_empty() && headers.iter().take(index).any(|other| other.eq_ignore_ascii_case(header)) {
+                bad.push(BadRow::of_file(&name, header, "", "stands twice in the first line"));
+            }
+        }
+        let mut required = Vec::new();
+        for column in file.required(version) {
+            match place(column) {
+                Some(index) => required.push((column, index)),
+                None => bad.push(BadRow::of_file(&name, column, "", "is missing from the first line")),
+            }
+        }
+        if mode == Mode::Delta {
+            for column in ["status", "dateLastModified"] {
+                if place(column).is_none() {
+                    bad.push(BadRow::of_file(&name, column, "", "is missing from the first line; a delta needs it"));
+                }
+            }
+        }
+        if !bad.is_empty() {
+            return Err(UnreadableFile::Columns(bad));
+        }
+        Ok(Self {
+            source_id: place("sourcedId").unwrap_or(0),
+            status: place("status"),
+            changed: place("dateLastModified"),
+            required,
+            read: file.read().iter().filter_map(|column| place(column).map(|index| (*column, index))).collect(),
+        })
+    }
+
+    /// What a row calls itself, as far as it can be read.
+    fn named(&self, record: &csv::ByteRecord) -> String {
+        String::from_utf8_lossy(record.get(self.source_id).unwrap_or_default()).trim().to_owned()
+    }
+
+    /// One row, judged by itself.
+    fn row(&self, file: File, mode: Mode, record: &csv::ByteRecord) -> Result<GoodRow, BadRow> {
+        let line = reader_line(record);
+        let refuse = |column: &str, value: &str, reason: &str| BadRow {
+            file: format!("{}.csv", file.name()),
+            line,
+            column: column.to_owned(),
+            value: value.chars().take(80).collect(),
+            reason: reason.to_owned(),
+        };
+        let text = |column: &str, index: usize| -> Result<&str, BadRow> {
+            let bytes = record.get(index).unwrap_or_default();
+            let shown = || String::from_utf8_lossy(bytes).into_owned();
+            let value = std::str::from_utf8(bytes).map_err(|_| refuse(column, &shown(), "is not UTF-8"))?;
+            if value.contains('\0') {
+                return Err(refuse(column, &value.replace('\0', "␀"), "holds a NUL character"));
+            }
+            if value.len() > VALUE_BYTES {
+                return Err(refuse(column, value, "is longer than 8 KiB"));
+            }
+            Ok(value.trim())
+        };
+        let source_id = text("sourcedId", self.source_id)?;
+        if source_id.is_empty() {
+            return Err(refuse("sourcedId", "", "is empty"));
+        }
+        let status = self.status.map_or(Ok(""), |index| text("status", index))?;
+        let delta = mode == Mode::Delta;
+        let deleted = match status.to_ascii_lowercase().as_str() {
+            "active" => false,
+            "" if !delta => false,
+            "tobedeleted" | "inactive" => true,
+            _ => return Err(refuse("status", status, "is neither active nor tobedeleted")),
+        };
+        if delta && self.changed.map_or(Ok(""), |index| text("dateLastModified", index))?.is_empty() {
+            return Err(refuse("dateLastModified", "", "is empty; a delta needs it"));
+        }
+        if !deleted {
+            for (column, index) in &self.required {
+                if text(column, *index)?.is_empty() {
+                    return Err(refuse(column, "", "is empty"));
+                }
+            }
+        }
+        let mut values = Map::new();
+        for (column, index) in &self.read {
+            let value = text(column, *index)?;
+            if value.is_empty() {
+                continue;
+            }
+            if let Some(reason) = file.form(column).refuses(value).filter(|_| !deleted) {
+                return Err(refuse(column, value, &reason));
+            }
+            values.insert((*column).to_owned(), Value::String(value.to_owned()));
+        }
+        let mut references = Vec::new();
+        if !deleted {
+            for Reference { column, to, list } in file.references() {
+                let whole = if *column == "sourcedId" {
+                    source_id
+                } else {
+                    values.get(*column).and_then(Value::as_str).unwrap_or_default()
+                };
+                let targets =
+                    whole.split(|letter| *list && letter == ',').map(str::trim).filter(|part| !part.is_empty());
+                for target in targets {
+                    references.push(serde_json::json!([file.name(), source_id, line, column, to.name(), target]));
+                }
+            }
+        }
+        let vals = serde_json::to_string(&values).unwrap_or_default();
+        let row = serde_json::json!([file.name(), source_id, line, i64::from(deleted), vals]);
+        Ok(GoodRow { row, references })
+    }
+}
+
+fn reader_line(record: &csv::ByteRecord) -> u64 {
+    record.position().map_or(0, csv::Position::line)
+}
+
+/// Gives up when one row takes too many bytes: a quote that is never closed must not take the whole file into memory.
+struct Bounded<R> {
+    inner: R,
+    allowance: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        match self.allowance.load(Ordering::Relaxed).checked_sub(read as u64) {
+            Some(left) => {
+                self.allowance.store(left, Ordering::Relaxed);
+                Ok(read)
+            }
+            None => Err(io::Error::other("a row is longer than 256 KiB")),
+        }
+    }
+}
