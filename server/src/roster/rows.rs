@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const ROW_BYTES: u64 = 256 * 1024;
 /// The longest value, in bytes.
 pub const VALUE_BYTES: usize = 8 * 1024;
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 /// The most columns: the standard's longest file has about 30, and each is compared with all others.
 pub const COLUMNS: usize = 1_000;
 
@@ -103,7 +104,7 @@ pub struct Rows<R> {
     file: File,
     mode: Mode,
     columns: Columns,
-    reader: csv::Reader<Bounded<R>>,
+    reader: csv::Reader<Bounded<io::Chain<io::Cursor<Vec<u8>>, R>>>,
     record: csv::ByteRecord,
     allowance: Arc<AtomicU64>,
 }
@@ -113,15 +114,21 @@ impl<R: Read> Rows<R> {
     ///
     /// # Errors
     /// [`UnreadableFile`], with every column that is missing.
-    pub fn of(file: File, version: Version, mode: Mode, from: R) -> Result<Self, UnreadableFile> {
+    pub fn of(file: File, version: Version, mode: Mode, mut from: R) -> Result<Self, UnreadableFile> {
+        let broken = |error: &dyn fmt::Display| UnreadableFile::Broken(format!("{}.csv: {error}", file.name()));
+        // The csv crate knows a byte order mark only if it comes in one piece, and not alone.
+        let mut start = BYTE_ORDER_MARK.to_vec();
+        while start == BYTE_ORDER_MARK {
+            start.clear();
+            from.by_ref().take(3).read_to_end(&mut start).map_err(|error| broken(&error))?;
+        }
         let allowance = Arc::new(AtomicU64::new(ROW_BYTES));
-        let mut reader =
-            csv::ReaderBuilder::new().flexible(true).from_reader(Bounded { inner: from, allowance: allowance.clone() });
-        let headers =
-            reader.byte_headers().map_err(|error| UnreadableFile::Broken(format!("{}.csv: {error}", file.name())))?;
+        let inner = io::Cursor::new(start).chain(from);
+        let bounded = Bounded { inner, allowance: allowance.clone(), taken: 0, last: 0 };
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bounded);
+        let headers = reader.byte_headers().map_err(|error| broken(&error))?;
         if headers.len() > COLUMNS {
-            let (name, found) = (file.name(), headers.len());
-            return Err(UnreadableFile::Broken(format!("{name}.csv: has {found} columns; {COLUMNS} is the most")));
+            return Err(broken(&format!("has {} columns; {COLUMNS} is the most", headers.len())));
         }
         let columns = Columns::of(file, version, mode, headers)?;
         Ok(Self { file, mode, columns, reader, record: csv::ByteRecord::new(), allowance })
@@ -133,17 +140,18 @@ impl<R: Read> Rows<R> {
     /// [`UnreadableFile::Broken`]. There are no more rows after it.
     pub fn read(&mut self) -> Result<Option<Judged>, UnreadableFile> {
         self.allowance.store(ROW_BYTES, Ordering::Relaxed);
+        let first = self.reader.position().line();
         let more = self.reader.read_byte_record(&mut self.record).map_err(|error| {
-            let line = reader_line(&self.record);
-            UnreadableFile::Broken(format!(
-                "{}.csv: {error}; is a quote not closed near line {line}?",
-                self.file.name()
-            ))
+            let name = self.file.name();
+            UnreadableFile::Broken(format!("{name}.csv: {error}; is a quote not closed near line {first}?"))
         })?;
         if !more {
             return Ok(None);
         }
-        Ok(Some(match self.columns.row(self.file, self.mode, &self.record) {
+        // Empty lines before a row are passed over by the reader, so the row's line is counted back from its end.
+        let after = self.reader.position().line();
+        let line = after.saturating_sub(newlines(&self.record) + 1).max(first);
+        Ok(Some(match self.columns.row(self.file, self.mode, line, &self.record) {
             Ok(row) => Judged::Good(row),
             Err(row) => Judged::Refused { source_id: self.columns.named(&self.record), row },
         }))
@@ -152,7 +160,7 @@ impl<R: Read> Rows<R> {
     /// How far it has come in the file.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
-        self.reader.position().byte()
+        self.reader.get_ref().taken
     }
 }
 
@@ -211,8 +219,7 @@ impl Columns {
     }
 
     /// One row, judged by itself.
-    fn row(&self, file: File, mode: Mode, record: &csv::ByteRecord) -> Result<GoodRow, BadRow> {
-        let line = reader_line(record);
+    fn row(&self, file: File, mode: Mode, line: u64, record: &csv::ByteRecord) -> Result<GoodRow, BadRow> {
         let refuse = |column: &str, value: &str, reason: &str| BadRow {
             file: format!("{}.csv", file.name()),
             line,
@@ -286,25 +293,116 @@ impl Columns {
     }
 }
 
-fn reader_line(record: &csv::ByteRecord) -> u64 {
-    record.position().map_or(0, csv::Position::line)
+/// Newlines in a record's values.
+fn newlines(record: &csv::ByteRecord) -> u64 {
+    record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Gives up when one row takes too many bytes: a quote that is never closed must not take the whole file into memory.
+/// Makes every end of a line a single newline, the last one too, so that lines can be counted whatever system wrote the file;
+/// and gives up when one row takes too many bytes: a quote that is never closed must not take the whole file into memory.
 struct Bounded<R> {
     inner: R,
     allowance: Arc<AtomicU64>,
+    /// Bytes read.
+    taken: u64,
+    /// The last byte read.
+    last: u8,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
-        match self.allowance.load(Ordering::Relaxed).checked_sub(read as u64) {
-            Some(left) => {
-                self.allowance.store(left, Ordering::Relaxed);
-                Ok(read)
+        loop {
+            let read = self.inner.read(into)?;
+            if read == 0 {
+                return Ok(self.finish(into));
             }
-            None => Err(io::Error::other("a row is longer than 256 KiB")),
+            self.taken += read as u64;
+            let left = self.allowance.load(Ordering::Relaxed).checked_sub(read as u64);
+            self.allowance
+                .store(left.ok_or_else(|| io::Error::other("a row is longer than 256 KiB"))?, Ordering::Relaxed);
+            // A piece may be nothing but the second half of an end of line; nothing would mean the end of the file.
+            let kept = self.join_line_ends(into.get_mut(..read).unwrap_or_default());
+            if kept > 0 {
+                return Ok(kept);
+            }
         }
+    }
+}
+
+impl<R> Bounded<R> {
+    /// Ends the last line.
+    fn finish(&mut self, into: &mut [u8]) -> usize {
+        let open = self.taken > 0 && !matches!(self.last, b'\n' | b'\r');
+        match into.first_mut().filter(|_| open) {
+            Some(byte) => {
+                *byte = b'\n';
+                self.last = b'\n';
+                1
+            }
+            None => 0,
+        }
+    }
+
+    /// Turns CR LF and CR into LF, in place, and says how many bytes are left.
+    fn join_line_ends(&mut self, bytes: &mut [u8]) -> usize {
+        let before = self.last;
+        self.last = bytes.last().copied().unwrap_or(before);
+        if before != b'\r' && !bytes.contains(&b'\r') {
+            return bytes.len();
+        }
+        let mut previous = before;
+        let mut kept = 0;
+        for place in 0..bytes.len() {
+            let Some(byte) = bytes.get(place).copied() else { break };
+            if !(byte == b'\n' && previous == b'\r') {
+                if let Some(target) = bytes.get_mut(kept) {
+                    *target = if byte == b'\r' { b'\n' } else { byte };
+                }
+                kept += 1;
+            }
+            previous = byte;
+        }
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(text: &str) -> Vec<u64> {
+        let mut rows = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, text.as_bytes()).unwrap();
+        let mut lines = Vec::new();
+        while let Some(judged) = rows.read().unwrap() {
+            lines.push(match judged {
+                Judged::Good(row) => row.row[2].as_u64().unwrap(),
+                Judged::Refused { row, .. } => row.line,
+            });
+        }
+        lines
+    }
+
+    #[test]
+    fn lines_are_those_that_an_editor_shows_whatever_ends_them() {
+        let text = "sourcedId,name,type\nO-1,Hill,school\n\n\nO-2,\"two\nlines\",school\nO-3,,school\nO-4,Dale,school";
+        for end in ["\n", "\r\n", "\r"] {
+            assert_eq!(lines_of(&text.replace('\n', end)), [2, 5, 7, 8], "{end:?}");
+            assert_eq!(lines_of(&format!("\u{feff}{text}\n").replace('\n', end)), [2, 5, 7, 8], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_line_of_too_many_columns_is_refused() {
+        let columns = (0..=COLUMNS).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
+        let refused = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, columns.as_bytes()).err().unwrap();
+        assert_eq!(refused, UnreadableFile::Broken("orgs.csv: has 1001 columns; 1000 is the most".to_owned()));
+    }
+
+    #[test]
+    fn a_row_that_does_not_end_is_refused_before_it_is_held() {
+        let text = format!("sourcedId,name,type\nO-1,\"{}", "x\n".repeat(ROW_BYTES as usize));
+        let mut rows = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, text.as_bytes()).unwrap();
+        let refused = rows.read().unwrap_err();
+        assert!(refused.to_string().contains("is a quote not closed near line 2?"), "{refused}");
     }
 }
