@@ -418,4 +418,6 @@ fn control_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod tests;
