@@ -4,13 +4,14 @@
 //! Refuses to know: what the parts do.
 
 use crate::bus::local::Exchange;
-use crate::bus::{Bus, News};
+use crate::bus::redis::Redis;
+use crate::bus::{self, Bus, News};
 use crate::config::Config;
 use crate::db::{Db, Engine, OpenError};
 use crate::live::socket::Upgrades;
 use crate::live::tail::Tails;
 use crate::live::{Counts, Node};
-use crate::log::bell::Bell;
+use crate::log::bell::{Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Batches};
 use crate::web::{self, Api};
@@ -19,17 +20,20 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{fn_factory, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::web::Data;
+use homeroom_protocol::RoomId;
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How often the bell is listened to.
 const BELL: Duration = Duration::from_millis(250);
 /// For how long what the bell told covers delivery (invariant 9).
 const COVERED: Duration = Duration::from_secs(2);
-/// Who did not hear the bell for so long looks at every room: old rows are swept away after ten minutes.
+/// Who did not hear the bell for so long lets all sessions begin anew: old rows are swept away after ten minutes.
 const DEAF: Duration = Duration::from_secs(300);
 /// Connections that wait to be accepted: a herd that comes back after a restart.
 const BACKLOG: i32 = 4_096;
@@ -60,6 +64,8 @@ pub struct Running {
     pub metrics_address: Option<SocketAddr>,
     /// Its live part.
     pub node: Arc<Node>,
+    /// What its end of the bus counts.
+    pub bus: Arc<bus::Counts>,
     server: ServerHandle,
     drain: Duration,
     tasks: JoinSet<()>,
@@ -80,11 +86,15 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, StartError> {
     let db = Db::open(&config.database).await?;
     let needs_bell = matches!(db.writes(), Engine::Postgres(_));
-    let tails = Tails::new(db.clone(), needs_bell);
-    let bus: Arc<dyn Bus> = {
-        let tails = tails.clone();
-        Arc::new(exchange.join(Arc::new(move |news| tails.hear(news))))
+    let bus_counts = Arc::new(bus::Counts::default());
+    let (bus, heard): (Arc<dyn Bus>, _) = if config.redis_urls.is_empty() {
+        let (bus, heard) = exchange.join(bus_counts.clone());
+        (Arc::new(bus), heard)
+    } else {
+        let (bus, heard) = Redis::start(&config.redis_urls, bus_counts.clone());
+        (Arc::new(bus), heard)
     };
+    let tails = Tails::new(db.clone(), bus.clone(), needs_bell);
     let batches = Arc::new(Batches::default());
     let log = Log::start(&db, listeners(&tails, &bus, &batches));
     let node = Arc::new(Node {
@@ -96,6 +106,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         counts: Counts::default(),
     });
     let mut tasks = JoinSet::new();
+    tasks.spawn(hear(heard, tails.clone()));
     if needs_bell {
         tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
     }
@@ -111,7 +122,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         Some(wanted) => {
             let listener = listen(wanted)?;
             let address = listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
-            let registry = Arc::new(metrics::registry(api.clone().into_inner(), batches));
+            let registry = Arc::new(metrics::registry(api.clone().into_inner(), bus_counts.clone(), batches));
             server = server
                 .listen("metrics", listener, move || {
                     let app = metrics::app(registry.clone());
@@ -152,7 +163,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
             tracing::error!(%error, "the server stopped");
         }
     });
-    Ok(Running { address, metrics_address, node, server: handle, drain: config.drain, tasks })
+    Ok(Running { address, metrics_address, node, bus: bus_counts, server: handle, drain: config.drain, tasks })
 }
 
 impl Running {
@@ -206,24 +217,47 @@ fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, batches: &Arc<Batches>) -> Liste
     }
 }
 
+/// Takes in what other nodes tell.
+async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails) {
+    while let Some(news) = heard.recv().await {
+        tails.hear(news);
+    }
+}
+
 async fn listen_to_bell(mut bell: Bell, tails: Tails) {
     let mut heard = Instant::now();
     let mut swept = Instant::now();
+    let mut in_doubt = false;
+    // What was told and is not taken in yet; at most one for each room.
+    let mut rung: HashMap<RoomId, Rung> = HashMap::new();
     let mut clock = tokio::time::interval(BELL);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         clock.tick().await;
         let asked = Instant::now();
-        match bell.listen().await {
-            Ok(rung) => {
-                if heard.elapsed() > DEAF {
-                    for room in tails.held() {
-                        tails.ring(room, i64::MAX);
-                    }
-                }
-                for rung in rung {
-                    tails.ring(rung.room, rung.head);
-                }
+        if heard.elapsed() > DEAF {
+            tails.begin_anew();
+            heard = asked;
+        }
+        let outcome = async {
+            let told = bell.listen().await?;
+            in_doubt |= told.in_doubt;
+            for room in told.rung {
+                let known = rung.entry(room.room).or_insert(room);
+                known.head = known.head.max(room.head);
+                known.members |= room.members;
+            }
+            if in_doubt {
+                tails.look_at_all().await?;
+                in_doubt = false;
+            }
+            let told: Vec<Rung> = rung.values().copied().collect();
+            tails.rung(&told).await?;
+            rung.clear();
+            Ok::<(), sqlx::Error>(())
+        };
+        match outcome.await {
+            Ok(()) => {
                 heard = asked;
                 tails.cover(asked, COVERED);
             }

@@ -8,15 +8,18 @@
 //! - **May repeat the past.** A broker that fails over may deliver what was delivered before.
 //! - **Never waits.** [`Bus::publish`] returns at once; a stuck broker costs latency on other nodes and nothing here.
 //!
-//! So nothing depends on it but speed: each entry carries its `seq`, every node knows the head of each room it holds,
+//! So nothing depends on it but speed: each entry carries its `seq` and its predecessor, every node knows the head of each room it holds,
 //! holes are filled from the log, and the bell tells of what never came.
 
 pub mod local;
+pub mod redis;
+pub mod wire;
 
 use crate::log::sight::Thread;
 use crate::log::{Entry, Moved};
 use homeroom_protocol::{ConversationId, PersonId, RoomId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use uuid::Uuid;
 
 /// What nodes tell each other.
@@ -45,8 +48,34 @@ pub struct Typing {
     pub person: PersonId,
 }
 
-/// Carries news to the other nodes; see the contract above.
+/// Carries news to the other nodes; see the contract above. None of its calls waits.
 pub trait Bus: Send + Sync {
-    /// Tells the other nodes. Returns at once; what can't be sent is dropped and counted.
+    /// Tells the other nodes. What can't be sent is dropped and counted.
     fn publish(&self, news: News);
+
+    /// This node holds the room from now on: its news are wanted.
+    fn hold(&self, room: RoomId);
+
+    /// This node holds the room no more.
+    fn release(&self, room: RoomId);
+}
+
+/// News that were heard and wait for this node. Full, what comes is dropped: the bell tells of it.
+pub const HEARD: usize = 8_192;
+
+/// What is counted, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// News handed to the bus.
+    pub published: AtomicU64,
+    /// News that the bus did not take or could not send.
+    pub publish_dropped: AtomicU64,
+    /// News of other nodes that were taken in.
+    pub heard: AtomicU64,
+    /// News of other nodes that did not fit, or could not be read.
+    pub hear_dropped: AtomicU64,
+    /// Rooms whose news are confirmed to come.
+    pub subscribed: AtomicI64,
+    /// Endpoints of the bus that answer.
+    pub connected: AtomicI64,
 }

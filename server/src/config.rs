@@ -51,7 +51,7 @@ pub const SETTINGS: [Setting; 10] = [
     Setting {
         key: "redis_urls",
         flag: "redis-urls",
-        help: "Redis for several nodes (not there yet: leave it out)",
+        help: "redis://host:port for several nodes on PostgreSQL; several with commas between for a Redis Cluster",
         default: "",
         secret: true,
     },
@@ -111,6 +111,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The database.
     pub database: Location,
+    /// Redis, or some servers of a Redis Cluster; none for one node. They may hold a password: never log them.
+    pub redis_urls: Vec<String>,
     /// The origin that browsers use, such as `https://homeroom.example`, without a slash at its end.
     pub public_url: Option<String>,
     /// Where to serve metrics.
@@ -251,10 +253,15 @@ impl Reading {
             }
             Location::Postgres(database_url)
         };
-        if !self.is_empty("redis_urls") {
+        let redis_urls = self.value("redis_urls");
+        let redis_urls: Vec<String> =
+            redis_urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        if redis_urls.iter().any(|url| redis::parse_redis_url(url).is_none()) {
+            self.refuse("redis_urls", "takes redis://:password@host:port, or rediss:// for TLS, with commas between");
+        } else if !redis_urls.is_empty() && matches!(database, Location::Sqlite(_)) {
             self.refuse(
                 "redis_urls",
-                "can't be used yet: this homeroom has no Redis bus; leave it out and run one node",
+                "is for several nodes, and they need PostgreSQL: set database_url too, or leave it out",
             );
         }
         let public_url = self.value("public_url");
@@ -285,6 +292,7 @@ impl Reading {
             listen,
             data_dir,
             database,
+            redis_urls,
             public_url: (!public_url.is_empty()).then(|| public_url.to_owned()),
             metrics_listen,
             workers,
@@ -337,6 +345,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: folder.to_owned(),
             database: Location::Sqlite(folder.join("homeroom.db")),
+            redis_urls: Vec::new(),
             public_url: None,
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             workers: 2,
@@ -373,7 +382,7 @@ mod tests {
             flags: map(&[("listen", "nowhere")]),
             environment: map(&[
                 ("HOMEROOM_DATABASE_URL", "mysql://root:geheim@db/x"),
-                ("HOMEROOM_REDIS_URLS", "redis://:geheim@r"),
+                ("HOMEROOM_REDIS_URLS", "http://:geheim@r"),
                 ("HOMEROOM_LISTN", "x"),
             ]),
             file: Some(("h.toml".into(), "worker = 2\nlog_format = 'xml'\npublic_url = 'homeroom.example'".into())),

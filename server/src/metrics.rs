@@ -42,7 +42,7 @@ impl Batches {
     }
 }
 
-struct OfNode(Arc<Api>);
+struct OfNode(Arc<Api>, Arc<crate::bus::Counts>);
 
 impl fmt::Debug for OfNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,9 +52,9 @@ impl fmt::Debug for OfNode {
 
 impl Collector for OfNode {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let node = &self.0.node;
+        let (node, bus) = (&self.0.node, &self.1);
         let of_gauge = |gauge: &std::sync::atomic::AtomicI64| gauge.load(Ordering::Relaxed);
-        let gauges: [(&str, &str, i64); 5] = [
+        let gauges: [(&str, &str, i64); 8] = [
             ("homeroom_connections", "Open WebSockets.", of_gauge(&node.counts.connections)),
             (
                 "homeroom_seats_live",
@@ -66,6 +66,13 @@ impl Collector for OfNode {
                 "Places in rooms, of open sessions, that read what they missed.",
                 of_gauge(&node.counts.behind),
             ),
+            (
+                "homeroom_rooms_held",
+                "Rooms whose news this node takes in.",
+                i64::try_from(node.tails.held()).unwrap_or(i64::MAX),
+            ),
+            ("homeroom_bus_subscribed", "Channels of the bus that are confirmed.", of_gauge(&bus.subscribed)),
+            ("homeroom_bus_connected", "Servers of the bus that are listened to.", of_gauge(&bus.connected)),
             (
                 "homeroom_pages_bytes",
                 "Bytes of pages kept in memory, as estimated.",
@@ -82,14 +89,32 @@ impl Collector for OfNode {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let counters: [(&str, &str, u64); 9] = [
+        let counters: [(&str, &str, u64); 15] = [
             ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),
             ("homeroom_commands", "Commands of clients.", of(&node.counts.commands)),
             ("homeroom_pages_read", "Pages of the log read for catching up.", node.tails.pages().reads()),
             ("homeroom_pages_hit", "Pages of the log that were in memory.", node.tails.pages().hits()),
             ("homeroom_fell_behind", "Times that a session's socket took no more.", of(&node.counts.fell_behind)),
             ("homeroom_protocol_errors", "Sessions that broke the protocol.", of(&node.counts.protocol_errors)),
-            ("homeroom_holes", "Holes in a room's tail that were filled from the log.", node.tails.holes()),
+            ("homeroom_bus_published", "News handed to the bus.", of(&bus.published)),
+            ("homeroom_bus_publish_dropped", "News that the bus did not take.", of(&bus.publish_dropped)),
+            ("homeroom_bus_heard", "News of other nodes that were taken in.", of(&bus.heard)),
+            (
+                "homeroom_bus_hear_dropped",
+                "News of other nodes that did not fit or could not be read.",
+                of(&bus.hear_dropped),
+            ),
+            (
+                "homeroom_holes_filled",
+                "Stretches of a room's log that came from the database instead of the bus.",
+                of(&node.tails.counts().filled),
+            ),
+            (
+                "homeroom_rooms_rewritten",
+                "Rooms whose log was not the one that was known.",
+                of(&node.tails.counts().rewritten),
+            ),
+            ("homeroom_holes", "Holes in a room's tail that were found.", of(&node.tails.counts().holes)),
             ("homeroom_sign_ins", "Links and codes that were right.", of(&self.0.counts.sign_ins)),
             ("homeroom_sign_ins_refused", "Links and codes that were not.", of(&self.0.counts.sign_ins_refused)),
         ];
@@ -103,7 +128,7 @@ impl Collector for OfNode {
 
 /// All metrics of a node.
 #[must_use]
-pub fn registry(api: Arc<Api>, batches: Arc<Batches>) -> Registry {
+pub fn registry(api: Arc<Api>, bus: Arc<crate::bus::Counts>, batches: Arc<Batches>) -> Registry {
     let mut registry = Registry::default();
     registry.register("homeroom_batch_commands", "Commands in a batch", batches.sizes.clone());
     registry.register(
@@ -111,7 +136,7 @@ pub fn registry(api: Arc<Api>, batches: Arc<Batches>) -> Registry {
         "Seconds that a batch took, its commit included",
         batches.seconds.clone(),
     );
-    registry.register_collector(Box::new(OfNode(api)));
+    registry.register_collector(Box::new(OfNode(api, bus)));
     registry
 }
 

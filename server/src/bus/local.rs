@@ -1,53 +1,64 @@
 //! The bus inside one process.
 //!
 //! Owns: handing news to every other node of this process (one server has none; tests have several).
-//! Refuses to know: other processes.
+//! Refuses to know: other processes, and which rooms a node holds: its tails pass over the others.
 
-use super::{Bus, News};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What a node does with news.
-pub type OnNews = dyn Fn(News) + Send + Sync;
+use super::{Bus, Counts, HEARD, News};
+use homeroom_protocol::RoomId;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
 /// Where the nodes of one process meet. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Exchange(Arc<Mutex<Vec<Member>>>);
 
-/// A node's number, and what it does with news.
-type Member = (u64, Arc<OnNews>);
+/// A node's number, its counts, and the way to it.
+type Member = (u64, Arc<Counts>, mpsc::Sender<News>);
 
 /// One node's end of the exchange.
 pub struct Local {
     node: u64,
     exchange: Exchange,
+    counts: Arc<Counts>,
 }
 
 impl Exchange {
-    /// Adds a node; `on_news` is called with the news of all others.
+    /// Adds a node; gives its end, and what it hears of all others.
     #[must_use]
-    pub fn join(&self, on_news: Arc<OnNews>) -> Local {
-        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = nodes.last().map_or(0, |(node, _)| node + 1);
-        nodes.push((node, on_news));
-        Local { node, exchange: self.clone() }
+    pub fn join(&self, counts: Arc<Counts>) -> (Local, mpsc::Receiver<News>) {
+        let (news, heard) = mpsc::channel(HEARD);
+        let mut nodes = self.nodes();
+        let node = nodes.last().map_or(0, |(node, ..)| node + 1);
+        nodes.push((node, counts.clone(), news));
+        (Local { node, exchange: self.clone(), counts }, heard)
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Vec<Member>> {
+        // No code under this lock panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Bus for Local {
     fn publish(&self, news: News) {
-        let others: Vec<Arc<OnNews>> = {
-            let nodes = self.exchange.0.lock().unwrap_or_else(PoisonError::into_inner);
-            nodes.iter().filter(|(node, _)| *node != self.node).map(|(_, on_news)| on_news.clone()).collect()
-        };
-        for on_news in others {
-            on_news(news.clone());
+        for (node, counts, way) in self.exchange.nodes().iter() {
+            if *node == self.node {
+                continue;
+            }
+            self.counts.published.fetch_add(1, Ordering::Relaxed);
+            let heard = if way.try_send(news.clone()).is_ok() { &counts.heard } else { &counts.hear_dropped };
+            heard.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    fn hold(&self, _: RoomId) {}
+
+    fn release(&self, _: RoomId) {}
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        let mut nodes = self.exchange.0.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.retain(|(node, _)| *node != self.node);
+        self.exchange.nodes().retain(|(node, ..)| *node != self.node);
     }
 }

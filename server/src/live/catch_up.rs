@@ -22,7 +22,7 @@ impl Session {
     /// Brings the seats that are behind up to date; at once where nothing was missed.
     pub(super) fn catch_up(self: &Rc<Self>) {
         let seats: Vec<Rc<Seat>> = self.seats.borrow().clone();
-        let may_deliver = self.worker.node.tails.may_deliver();
+        let may_deliver = self.worker.may_deliver();
         for seat in &seats {
             if may_deliver && seat.state() == SeatState::Behind && seat.cursor.get() >= seat.room.head.get() {
                 go_live(seat);
@@ -97,7 +97,7 @@ async fn all_seats(session: &Rc<Session>) -> Result<(), sqlx::Error> {
         let next = session.seats.borrow().iter().find(|seat| seat.state() == SeatState::Behind).cloned();
         let Some(seat) = next else { return Ok(()) };
         while seat.state() == SeatState::Behind {
-            session.worker.node.tails.until_deliverable().await;
+            session.worker.until_deliverable().await;
             if session.has_ended() || session.is_blocked() {
                 return Ok(());
             }
@@ -116,7 +116,7 @@ async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error>
     let node = &session.worker.node;
     let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
     // A change of rights while the page was read: it was chosen by the old view, so it is read again.
-    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !node.tails.may_deliver() {
+    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !session.worker.may_deliver() {
         return Ok(());
     }
     offer(session, seat, &missed.entries, missed.until.min(head));

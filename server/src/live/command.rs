@@ -145,7 +145,7 @@ fn history(
         let db = session.worker.node.log.db();
         match read::history(db, room, &view, conversation, before, limit).await {
             // The rights may have changed while the page was read, or unheard of while the bell is silent.
-            Ok(page) if Rc::ptr_eq(&view, &seat.view.borrow()) && session.worker.node.tails.may_deliver() => {
+            Ok(page) if Rc::ptr_eq(&view, &seat.view.borrow()) && session.worker.may_deliver() => {
                 let (messages, more) = (page.messages, page.more);
                 session.answer(reference, &ServerFrame::Page { reference, room, conversation, messages, more });
             }

@@ -48,11 +48,12 @@ pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, position
     let db = session.worker.node.log.db();
     let outcome = async {
         let Some(who) = identity::who(db, &token).await? else { return Ok(false) };
-        let places = members::of_person(db, who.person).await?;
         let you = You { person: who.person, name: who.name.clone(), language: who.language.clone() };
         let person = who.person;
         *session.who.borrow_mut() = Some(who);
+        // Before its places are read, so that it is told of whatever is added from here on.
         session.worker.add_person(person, session);
+        let places = members::of_person(db, person).await?;
         welcome(session, you, places, positions).await?;
         Ok::<bool, sqlx::Error>(true)
     }
@@ -82,7 +83,7 @@ async fn welcome(
     let mut seats = Vec::with_capacity(places.len());
     for place in places {
         let room = place.room;
-        let seat = worker.open_seat(session, place).await?;
+        let Some(seat) = worker.open_seat(session, place).await? else { continue };
         // A change of membership may have given it this seat while others were opened.
         if session.seat(room).is_some() {
             worker.remove_seat(&seat);
@@ -117,6 +118,11 @@ async fn welcome(
     }
     session.write(&bytes);
     session.welcomed.set(true);
+    if session.looks_again.take()
+        && let Some(person) = session.person()
+    {
+        worker.seat_newcomer(session.clone(), person);
+    }
     for seat in &seats {
         if seat.state() == SeatState::Starting {
             seat.becomes(SeatState::Behind);
@@ -180,7 +186,7 @@ impl Session {
     /// When the database does not answer.
     pub(super) async fn join(self: &Rc<Self>, worker: &Rc<Worker>, place: Place) -> Result<(), sqlx::Error> {
         let room = place.room;
-        let seat = worker.open_seat(self, place).await?;
+        let Some(seat) = worker.open_seat(self, place).await? else { return Ok(()) };
         // Two changes may have asked for the same seat.
         if self.seat(room).is_some() || self.has_ended() {
             worker.remove_seat(&seat);

@@ -125,7 +125,7 @@ impl Room {
 
     /// Takes in the next entries and offers them to the live members, in one write each. While nothing may be delivered,
     /// members fall behind instead.
-    pub(super) fn deliver(&self, worker: &Worker, entries: &[Arc<Entry>], may_deliver: bool) {
+    pub(super) fn deliver(&self, worker: &Worker, entries: &[Arc<Entry>]) {
         let fresh = entries.partition_point(|entry| entry.seq <= self.head.get());
         let mut rest = entries.get(fresh..).unwrap_or_default();
         while let Some(first) = rest.first() {
@@ -136,7 +136,7 @@ impl Room {
                 rest.iter().take(STRETCH).take_while(|entry| entry.member.is_none()).count()
             };
             let (stretch, others) = rest.split_at(length);
-            self.offer(worker, stretch, may_deliver);
+            self.offer(worker, stretch);
             if let Some(last) = stretch.last() {
                 self.head.set(last.seq);
             }
@@ -147,7 +147,7 @@ impl Room {
         }
     }
 
-    fn offer(&self, worker: &Worker, stretch: &[Arc<Entry>], may_deliver: bool) {
+    fn offer(&self, worker: &Worker, stretch: &[Arc<Entry>]) {
         let Some(last) = stretch.last() else { return };
         let mut shared: Vec<Shared> = Vec::new();
         let mut delivered = 0;
@@ -155,7 +155,8 @@ impl Room {
             if seat.state() != SeatState::Live {
                 continue;
             }
-            if !may_deliver {
+            // Asked for each: a process that was stopped in the middle must not go on where it was.
+            if !worker.may_deliver() {
                 seat.falls_behind();
                 continue;
             }
@@ -256,12 +257,15 @@ impl Room {
         // Views must not miss a change of membership: it is read with the rest, before anything is delivered again.
         let known = worker.node.tails.after(self.id, self.head.get());
         match known {
-            Some(entries) => self.deliver(worker, &entries, false),
-            None => {
-                for seat in self.seats.borrow().iter() {
-                    seat.session.end(super::Ending::Close(homeroom_protocol::CloseCode::Unavailable));
-                }
-            }
+            Some(entries) => self.deliver(worker, &entries),
+            None => self.end_sessions(),
+        }
+    }
+
+    /// What this worker knows of the room is not to be built on: its sessions come back and begin anew.
+    pub(super) fn end_sessions(&self) {
+        for seat in self.seats.borrow().iter() {
+            seat.session.end(super::Ending::Close(homeroom_protocol::CloseCode::Unavailable));
         }
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Session {
     heartbeat: Cell<Heartbeat>,
     /// It was told where it starts.
     pub(super) welcomed: Cell<bool>,
+    /// Its person was added to a room before that.
+    pub(super) looks_again: Cell<bool>,
     ending: Cell<Option<Ending>>,
     draining: Cell<bool>,
     pub(super) catching_up: Cell<bool>,
@@ -102,6 +104,7 @@ impl Session {
             in_flight: RefCell::default(),
             heartbeat: Cell::default(),
             welcomed: Cell::new(false),
+            looks_again: Cell::new(false),
             ending: Cell::new(None),
             draining: Cell::new(false),
             catching_up: Cell::new(false),
@@ -321,7 +324,7 @@ impl Session {
     async fn flush(self: Rc<Self>) {
         loop {
             // What waits may have been judged before a revocation that this node has not heard of.
-            self.worker.node.tails.until_deliverable().await;
+            self.worker.until_deliverable().await;
             if self.ending.get() == Some(Ending::Drop) {
                 return;
             }

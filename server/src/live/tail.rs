@@ -8,35 +8,26 @@
 //! a hole says so. Whatever the way, a tail takes the entry after its head and nothing else, so the workers see every
 //! entry once and in order.
 
+mod one;
+mod repair;
+
 use super::worker::{ToWorker, WorkerHandle};
-use crate::bus::{News, Typing};
+use crate::bus::{Bus, News, Typing};
 use crate::db::Db;
 use crate::log::pages::{self, Missed, Pages};
 use crate::log::{Entry, Moved, View, read};
 use homeroom_protocol::{EventBody, EventId, PersonId, RoomId};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+pub use one::Head;
+use one::Tail;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{OnceCell, watch};
 
-/// Entries kept in memory per held room. A reconnect after a few minutes finds what it missed here.
-const RING: usize = 128;
-/// Entries that came before their predecessor. More than this, and the log is read instead.
-const EARLY: usize = 256;
 /// How long a straggler is waited for before the log is read.
 const STRAGGLER: Duration = Duration::from_millis(20);
 /// How long a room is held after its last member left: most come back.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// The head of a room's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// The last seq.
-    pub seq: i64,
-    /// The last event; `None` in a room where nothing ever happened.
-    pub event: Option<EventId>,
-}
 
 /// The rooms that this node holds. Cheap to clone.
 #[derive(Clone)]
@@ -47,42 +38,39 @@ pub struct Tails {
 struct Shared {
     pages: Pages,
     db: Db,
+    bus: Arc<dyn Bus>,
     rooms: Mutex<HashMap<RoomId, Tail>>,
     workers: Mutex<Vec<WorkerHandle>>,
     /// Until when delivery is covered by what the bell told; milliseconds since `begun`. `u64::MAX`: no bell is needed.
     covered_until: AtomicU64,
-    covered: watch::Sender<()>,
     begun: Instant,
-    /// Holes that were found, for `/metrics`.
-    holes: AtomicU64,
+    counts: Counts,
 }
 
-#[derive(Default)]
-struct Tail {
-    head: Option<Head>,
-    loading: Arc<OnceCell<()>>,
-    ring: VecDeque<Arc<Entry>>,
-    early: BTreeMap<i64, Arc<Entry>>,
-    holders: Vec<usize>,
-    filling: bool,
-    /// Something came too early and could not be kept.
-    dropped: bool,
-    left_at: Option<Instant>,
+/// What is counted, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Holes that were found.
+    pub holes: AtomicU64,
+    /// Holes that were filled from the log.
+    pub filled: AtomicU64,
+    /// Rooms whose log was not the one that this node knew.
+    pub rewritten: AtomicU64,
 }
 
 impl Tails {
     /// Holds nothing yet. `needs_bell`: another process may write to the same database.
     #[must_use]
-    pub fn new(db: Db, needs_bell: bool) -> Self {
+    pub fn new(db: Db, bus: Arc<dyn Bus>, needs_bell: bool) -> Self {
         let shared = Shared {
             pages: Pages::new(db.clone(), pages::BYTES),
             db,
+            bus,
             rooms: Mutex::default(),
             workers: Mutex::default(),
             covered_until: AtomicU64::new(if needs_bell { 0 } else { u64::MAX }),
-            covered: watch::channel(()).0,
             begun: Instant::now(),
-            holes: AtomicU64::new(0),
+            counts: Counts::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -102,7 +90,10 @@ impl Tails {
         loop {
             let loading = {
                 let mut rooms = self.rooms();
-                let tail = rooms.entry(room).or_default();
+                let tail = rooms.entry(room).or_insert_with(|| {
+                    self.shared.bus.hold(room);
+                    Tail::default()
+                });
                 tail.left_at = None;
                 if let Some(head) = tail.head {
                     if !tail.holders.contains(&worker) {
@@ -192,61 +183,15 @@ impl Tails {
             }
         }
         for room in holes {
-            self.shared.holes.fetch_add(1, Ordering::Relaxed);
+            self.shared.counts.holes.fetch_add(1, Ordering::Relaxed);
             let tails = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(STRAGGLER).await;
-                tails.fill(room).await;
+                // What could not be read now, the bell tells again.
+                let _said = tails.fill(room).await;
             });
         }
         self.tell_of_members(entries);
-    }
-
-    /// The bell rang for a room: its log goes at least up to `head`.
-    pub fn ring(&self, room: RoomId, head: i64) {
-        {
-            let mut rooms = self.rooms();
-            let Some(tail) = rooms.get_mut(&room) else { return };
-            if tail.filling || tail.head.is_none_or(|known| known.seq >= head) {
-                return;
-            }
-            tail.filling = true;
-        }
-        self.shared.holes.fetch_add(1, Ordering::Relaxed);
-        let tails = self.clone();
-        tokio::spawn(async move { tails.fill(room).await });
-    }
-
-    /// Reads what is missing from the log.
-    async fn fill(&self, room: RoomId) {
-        while let Some(known) = self.head(room) {
-            let read = match read::after(&self.shared.db, room, known.seq, read::PAGE).await {
-                Ok(entries) => entries,
-                Err(error) => {
-                    tracing::warn!(%room, %error, "a hole can't be filled yet; the bell will ring again");
-                    break;
-                }
-            };
-            let full = read.len() >= read::PAGE as usize;
-            let read: Vec<Arc<Entry>> = read.into_iter().map(Arc::new).collect();
-            {
-                let mut rooms = self.rooms();
-                let Some(tail) = rooms.get_mut(&room) else { return };
-                let fresh = tail.accept(&read);
-                self.forget_changed(&fresh);
-                self.hand_over(room, tail, fresh);
-            }
-            self.tell_of_members(&read);
-            if !full {
-                break;
-            }
-        }
-        if let Some(tail) = self.rooms().get_mut(&room) {
-            tail.filling = false;
-            tail.dropped = false;
-            // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
-            tail.early.clear();
-        }
     }
 
     /// Pages that show an edited or retracted message as it was are not served again.
@@ -309,29 +254,25 @@ impl Tails {
         }
     }
 
-    /// The bell was heard: for `how_long` from the moment `asked` nothing can have been revoked unnoticed.
+    /// The bell was heard, and what it told of members was taken in: for `how_long` from the moment `asked` nothing can have
+    /// been revoked unnoticed. Workers learn it behind what was handed over to them before.
     pub fn cover(&self, asked: Instant, how_long: Duration) {
         let until = asked.duration_since(self.shared.begun) + how_long;
         let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
         self.shared.covered_until.store(until, Ordering::Release);
-        self.shared.covered.send_replace(());
+        self.tell_all(&ToWorker::Covered(asked + how_long));
     }
 
-    /// Whether anything may be delivered: the bell was heard within the last 2 s (invariant 9).
+    /// Whether another process may write to the same database, so that delivery depends on the bell.
+    pub(super) fn needs_bell(&self) -> bool {
+        self.shared.covered_until.load(Ordering::Acquire) != u64::MAX
+    }
+
+    /// Whether the bell was heard within the last 2 s: without it nothing is delivered (invariant 9).
     #[must_use]
     pub fn may_deliver(&self) -> bool {
         let until = self.shared.covered_until.load(Ordering::Acquire);
         until == u64::MAX || self.shared.begun.elapsed().as_millis() < u128::from(until)
-    }
-
-    /// Waits until something may be delivered.
-    pub async fn until_deliverable(&self) {
-        let mut covered = self.shared.covered.subscribe();
-        while !self.may_deliver() {
-            if covered.changed().await.is_err() {
-                return;
-            }
-        }
     }
 
     /// A stretch of what a member missed after `cursor`, not beyond `head`, which this node has taken in.
@@ -358,21 +299,22 @@ impl Tails {
             if !stays {
                 // Under the lock: nobody can hold the room again and read a page in between.
                 self.shared.pages.forget_room(*room);
+                self.shared.bus.release(*room);
             }
             stays
         });
     }
 
-    /// The rooms that are held: to look at all of them when the bell was not heard for long.
+    /// How many rooms are held.
     #[must_use]
-    pub fn held(&self) -> Vec<RoomId> {
-        self.rooms().keys().copied().collect()
+    pub fn held(&self) -> usize {
+        self.rooms().len()
     }
 
-    /// How many holes were found so far.
+    /// What is counted.
     #[must_use]
-    pub fn holes(&self) -> u64 {
-        self.shared.holes.load(Ordering::Relaxed)
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
     }
 
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomId, Tail>> {
@@ -382,71 +324,5 @@ impl Tails {
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerHandle>> {
         self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tail {
-    fn has_hole(&self) -> bool {
-        self.head.is_some() && (self.dropped || !self.early.is_empty())
-    }
-
-    /// The head is known from the log now. What came meanwhile follows.
-    fn settle(&mut self, head: Head) {
-        if self.head.is_none() {
-            self.head = Some(head);
-            // Nobody holds the room before its head is known, so there is nobody to hand these to.
-            let _nobody = self.take_early();
-        }
-    }
-
-    /// Takes what follows the head, keeps what is early, drops what is known; gives what is new, in order.
-    fn accept(&mut self, entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
-        let mut fresh = Vec::with_capacity(entries.len());
-        for entry in entries {
-            match self.head {
-                Some(head) if entry.seq <= head.seq => {}
-                Some(head) if entry.seq == head.seq + 1 => {
-                    self.push(entry.clone());
-                    fresh.push(entry.clone());
-                }
-                _ if self.early.len() < EARLY => {
-                    self.early.insert(entry.seq, entry.clone());
-                }
-                _ => self.dropped = true,
-            }
-        }
-        fresh.extend(self.take_early());
-        fresh
-    }
-
-    fn take_early(&mut self) -> Vec<Arc<Entry>> {
-        let mut fresh = Vec::new();
-        while let (Some(head), Some(first)) = (self.head, self.early.first_entry()) {
-            if *first.key() > head.seq + 1 {
-                break;
-            }
-            let entry = first.remove();
-            if entry.seq == head.seq + 1 {
-                self.push(entry.clone());
-                fresh.push(entry);
-            }
-        }
-        fresh
-    }
-
-    fn push(&mut self, entry: Arc<Entry>) {
-        // An edit or a retraction changes how earlier entries about the same message stand now.
-        if let EventBody::Edited { message } | EventBody::Retracted { message } = &entry.event.body {
-            for earlier in &mut self.ring {
-                if earlier.message().is_some_and(|earlier| earlier.id == message.id) {
-                    *earlier = Arc::new(earlier.with_message(message));
-                }
-            }
-        }
-        self.head = Some(Head { seq: entry.seq, event: Some(entry.event.id) });
-        if self.ring.len() == RING {
-            self.ring.pop_front();
-        }
-        self.ring.push_back(entry);
     }
 }

@@ -10,13 +10,13 @@ use super::{Ending, Node};
 use crate::bus::Typing;
 use crate::log::{Entry, Moved, Place, members};
 use homeroom_protocol::{CloseCode, PersonId, RoomId, SessionId};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 /// Entries, marks and typing that wait for one worker. Full: all its rooms fall behind and read on from the log.
@@ -41,6 +41,10 @@ pub(super) enum ToWorker {
     Typing(Typing),
     /// These people joined these rooms.
     Joined(Arc<[(RoomId, PersonId)]>),
+    /// What was handed over before this is all that can have been revoked until then.
+    Covered(Instant),
+    /// The room's log is not the one that was known.
+    Rewritten(RoomId),
     /// This sign-in ended.
     SignedOut(Uuid),
     /// Say good-bye, spread over so long.
@@ -68,7 +72,9 @@ impl WorkerHandle {
                     self.behind.store(true, Ordering::Release);
                 }
             }
-            ToWorker::Joined(_) | ToWorker::SignedOut(_) | ToWorker::Drain(_) => {
+            // In its turn behind the entries; told four times a second, so one that does not fit is not missed.
+            ToWorker::Covered(_) => drop(self.inbox.try_send(what)),
+            ToWorker::Joined(_) | ToWorker::Rewritten(_) | ToWorker::SignedOut(_) | ToWorker::Drain(_) => {
                 if self.control.try_send(what).is_err() {
                     self.lost.store(true, Ordering::Release);
                 }
@@ -84,10 +90,13 @@ pub(super) struct Worker {
     rooms: RefCell<HashMap<RoomId, Rc<Room>>>,
     sessions: RefCell<HashMap<SessionId, Rc<Session>>>,
     people: RefCell<HashMap<PersonId, Vec<Rc<Session>>>>,
+    /// Until when delivery is covered by what the bell told; `None`: no bell is needed.
+    covered_until: Cell<Option<Instant>>,
+    covered: Notify,
     wheel: RefCell<Vec<Vec<SessionId>>>,
-    hand: std::cell::Cell<usize>,
+    hand: Cell<usize>,
     /// Seconds until sign-ins are looked at.
-    logins_in: std::cell::Cell<usize>,
+    logins_in: Cell<usize>,
     /// What a socket is read into; shared, since only one session reads at a time.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
 }
@@ -102,15 +111,19 @@ impl Worker {
         let (control, from_control) = mpsc::channel(CONTROL);
         let handle = WorkerHandle { inbox, control, behind: Arc::default(), lost: Arc::default() };
         let number = node.tails.add_worker(handle.clone());
+        // Nothing was heard yet: with a bell, nothing is covered.
+        let covered_until = node.tails.needs_bell().then(Instant::now);
         let worker = Rc::new(Self {
             node,
             number,
             rooms: RefCell::default(),
             sessions: RefCell::default(),
             people: RefCell::default(),
+            covered_until: Cell::new(covered_until),
+            covered: Notify::new(),
             wheel: RefCell::new(vec![Vec::new(); SLOTS]),
-            hand: std::cell::Cell::new(0),
-            logins_in: std::cell::Cell::new(LOGINS),
+            hand: Cell::new(0),
+            logins_in: Cell::new(LOGINS),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
         });
         actix_rt::spawn(worker.clone().run(from_inbox, from_control, handle));
@@ -166,14 +179,18 @@ impl Worker {
                 None => break,
             }
         }
-        let may_deliver = self.node.tails.may_deliver();
         for (room, entries) in pending {
             if let Some(room) = self.room(room) {
-                room.deliver(self, &entries, may_deliver);
+                room.deliver(self, &entries);
             }
         }
         for told in aside {
+            let may_deliver = self.may_deliver();
             match told {
+                ToWorker::Covered(until) => {
+                    self.covered_until.set(Some(until));
+                    self.covered.notify_waiters();
+                }
                 ToWorker::Moved(moved) if may_deliver => {
                     for moved in moved.iter() {
                         if let Some(room) = self.room(moved.room) {
@@ -198,7 +215,7 @@ impl Worker {
                 for (room, person) in joined.iter() {
                     for session in self.sessions_of(*person) {
                         if session.seat(*room).is_none() {
-                            actix_rt::spawn(self.clone().seat_newcomer(session, *room, *person));
+                            self.seat_newcomer(session, *person);
                         }
                     }
                 }
@@ -209,34 +226,77 @@ impl Worker {
                     session.drain(window);
                 }
             }
-            ToWorker::Entries(..) | ToWorker::Moved(_) | ToWorker::Typing(_) => {}
+            ToWorker::Rewritten(room) => {
+                // Who comes back from now on gets a room of its own making.
+                if let Some(room) = self.rooms.borrow_mut().remove(&room) {
+                    room.end_sessions();
+                }
+            }
+            ToWorker::Entries(..) | ToWorker::Moved(_) | ToWorker::Typing(_) | ToWorker::Covered(_) => {}
         }
     }
 
-    /// Somebody who is connected was added to a room.
-    async fn seat_newcomer(self: Rc<Self>, session: Rc<Session>, room: RoomId, person: PersonId) {
-        let places = match members::of_person(self.node.log.db(), person).await {
-            Ok(places) => places,
-            Err(error) => {
+    /// Whether anything may be delivered: the bell was heard within the last 2 s, and all that was handed over before that is
+    /// taken in (invariant 9).
+    pub(super) fn may_deliver(&self) -> bool {
+        self.covered_until.get().is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Waits until something may be delivered.
+    pub(super) async fn until_deliverable(&self) {
+        while !self.may_deliver() {
+            self.covered.notified().await;
+        }
+    }
+
+    /// Somebody who is connected was added to a room. A session that is not welcomed yet looks again when it is.
+    pub(super) fn seat_newcomer(self: &Rc<Self>, session: Rc<Session>, person: PersonId) {
+        if !session.welcomed.get() {
+            session.looks_again.set(true);
+            return;
+        }
+        let worker = self.clone();
+        actix_rt::spawn(async move {
+            if let Err(error) = worker.seat_everywhere(&session, person).await {
                 // The session would miss its new room: it comes back and asks again.
                 tracing::warn!(%error, "a new place can't be read");
                 session.end(Ending::Close(CloseCode::Unavailable));
-                return;
             }
-        };
-        if let Some(place) = places.into_iter().find(|place| place.room == room)
-            && session.join(&self, place).await.is_err()
-        {
-            session.end(Ending::Close(CloseCode::Unavailable));
-        }
+        });
     }
 
-    /// Gives a session its seat in a room, not live yet, its cursor at the room's head.
+    async fn seat_everywhere(self: &Rc<Self>, session: &Rc<Session>, person: PersonId) -> Result<(), sqlx::Error> {
+        for place in members::of_person(self.node.log.db(), person).await? {
+            if session.seat(place.room).is_none() {
+                session.join(self, place).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a session its seat in a room, not live yet, its cursor at the room's head; `None` when its person is no member of
+    /// it any more.
     ///
     /// # Errors
-    /// When the room is not held yet and the database does not answer.
-    pub(super) async fn open_seat(&self, session: &Rc<Session>, place: Place) -> Result<Rc<Seat>, sqlx::Error> {
-        let head = self.node.tails.hold(place.room, self.number).await?;
+    /// When the database does not answer.
+    pub(super) async fn open_seat(
+        &self,
+        session: &Rc<Session>,
+        mut place: Place,
+    ) -> Result<Option<Rc<Seat>>, sqlx::Error> {
+        let Some(person) = session.person() else { return Ok(None) };
+        let head = loop {
+            let head = self.node.tails.hold(place.room, self.number).await?;
+            // The place was read before the room was held: what changed it in between would be missed.
+            if !self.node.tails.place_changed(place.room, person, place.last_seq) {
+                break head;
+            }
+            let places = members::of_person(self.node.log.db(), person).await?;
+            match places.into_iter().find(|other| other.room == place.room) {
+                Some(present) => place = present,
+                None => return Ok(None),
+            }
+        };
         // No await between holding and this: the first entry after `head` finds the room, and the room a member.
         let room = self
             .rooms
@@ -246,14 +306,15 @@ impl Worker {
             .clone();
         let seat = Rc::new(Seat::new(session.clone(), room.clone(), place));
         room.seats.borrow_mut().push(seat.clone());
-        Ok(seat)
+        Ok(Some(seat))
     }
 
     /// Takes a seat away, and lets go of the room if it was the last one.
     pub(super) fn remove_seat(&self, seat: &Rc<Seat>) {
         let room = &seat.room;
         room.seats.borrow_mut().retain(|other| !Rc::ptr_eq(other, seat));
-        if room.seats.borrow().is_empty() {
+        let is_held = self.rooms.borrow().get(&room.id).is_some_and(|held| Rc::ptr_eq(held, room));
+        if is_held && room.seats.borrow().is_empty() {
             self.rooms.borrow_mut().remove(&room.id);
             self.node.tails.release(room.id, self.number);
         }

@@ -6,7 +6,12 @@
 
 use crate::db::{Db, Engine};
 use homeroom_protocol::RoomId;
+use sqlx::{Connection, PgConnection};
+use std::time::Duration;
 use uuid::Uuid;
+
+/// Longer than this, and a look has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A room that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,10 +24,24 @@ pub struct Rung {
     pub members: bool,
 }
 
+/// What was heard.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The rooms that changed.
+    pub rung: Vec<Rung>,
+    /// The database was away, or is not where it was: it may have been put back to an earlier state, and what it told before
+    /// may not be so any more. Every room that is held has to be looked at.
+    pub in_doubt: bool,
+}
+
 /// Where a node has come in listening.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Bell {
     db: Db,
+    /// A connection of its own: readers must not keep it waiting, and one that hangs is thrown away.
+    connection: Option<PgConnection>,
+    /// A look has failed since the last one that did not.
+    failed: bool,
     /// The oldest transaction that was still running at the last look, as text: `xid8` has no type of its own in sqlx.
     oldest_running: Option<String>,
 }
@@ -39,7 +58,7 @@ impl Bell {
     /// Listens from now on.
     #[must_use]
     pub fn new(db: Db) -> Self {
-        Self { db, oldest_running: None }
+        Self { db, connection: None, failed: false, oldest_running: None }
     }
 
     /// What was rung since the last call. What was still running then is told again, or for the first time: the overlap
@@ -47,14 +66,33 @@ impl Bell {
     ///
     /// # Errors
     /// When the database does not answer; the next call then covers the time in between.
-    pub async fn listen(&mut self) -> Result<Vec<Rung>, sqlx::Error> {
-        let Engine::Postgres(pool) = self.db.reads() else { return Ok(Vec::new()) };
+    pub async fn listen(&mut self) -> Result<Heard, sqlx::Error> {
+        let Engine::Postgres(pool) = self.db.reads() else { return Ok(Heard::default()) };
+        let options = pool.connect_options();
+        // Taken out while it is used: whatever goes wrong, it is not used again.
+        let mut connection = self.connection.take();
+        let look = async {
+            let mut on = match connection.take() {
+                Some(on) => on,
+                None => PgConnection::connect_with(&options).await?,
+            };
+            let heard = self.look(&mut on).await?;
+            Ok::<_, sqlx::Error>((on, heard))
+        };
+        let outcome = tokio::time::timeout(PATIENCE, look).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let in_doubt = std::mem::replace(&mut self.failed, outcome.is_err());
+        let (on, heard) = outcome?;
+        self.connection = Some(on);
+        Ok(Heard { in_doubt: heard.in_doubt || in_doubt, ..heard })
+    }
+
+    async fn look(&mut self, on: &mut PgConnection) -> Result<Heard, sqlx::Error> {
         let rows: Vec<RungRow> = match &self.oldest_running {
             None => {
                 let (oldest,): (String,) =
-                    sqlx::query_as("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetch_one(pool).await?;
+                    sqlx::query_as("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetch_one(on).await?;
                 self.oldest_running = Some(oldest);
-                return Ok(Vec::new());
+                return Ok(Heard::default());
             }
             Some(oldest_running) => {
                 sqlx::query_as(
@@ -64,19 +102,25 @@ impl Bell {
                                 FROM bell WHERE xid >= $1::xid8 GROUP BY room_id) rung ON TRUE",
                 )
                 .bind(oldest_running)
-                .fetch_all(pool)
+                .fetch_all(on)
                 .await?
             }
         };
+        let mut in_doubt = false;
         if let Some(row) = rows.first() {
+            // Transaction numbers only rise. Where they fell, the database is another one, or an older one.
+            let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+            in_doubt =
+                self.oldest_running.as_deref().is_some_and(|before| number(&row.oldest_running) < number(before));
             self.oldest_running = Some(row.oldest_running.clone());
         }
-        Ok(rows
+        let rung = rows
             .into_iter()
             .filter_map(|row| {
                 Some(Rung { room: RoomId(row.room_id?), head: row.head_seq?, members: row.members.unwrap_or(false) })
             })
-            .collect())
+            .collect();
+        Ok(Heard { rung, in_doubt })
     }
 
     /// Deletes what was rung more than ten minutes ago. A node that slept longer than that looks at every room it holds.

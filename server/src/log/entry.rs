@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 pub struct Entry {
     /// Its number in its room's log, in commit order, without a gap.
     pub seq: i64,
+    /// The entry before it, where it came with its commit; what was read from the log follows by its place there.
+    pub previous: Option<EventId>,
     /// The seq of the message that it is about; its own for other kinds.
     pub root_seq: i64,
     /// Which part of the room it belongs to.
@@ -85,6 +87,7 @@ impl Entry {
         };
         Self {
             seq,
+            previous: None,
             root_seq: about.root_seq,
             thread: about.address.into(),
             member: None,
@@ -106,6 +109,7 @@ impl Entry {
         let event = Event { room, id, conversation: None, about: None, n: None, at, body };
         Self {
             seq,
+            previous: None,
             root_seq: seq,
             thread: Thread::Room,
             member: Some(member),
@@ -124,6 +128,7 @@ impl Entry {
                 let event = Event { room, id, conversation: None, about: None, n: None, at, body: EventBody::Unknown };
                 Self {
                     seq,
+                    previous: None,
                     root_seq: seq,
                     thread: Thread::Room,
                     member: None,
@@ -133,6 +138,28 @@ impl Entry {
                 }
             }
         }
+    }
+
+    /// An entry as another node sent it, with the frame that it made: it is not made again, and shows what this version may not
+    /// know.
+    #[must_use]
+    pub fn as_sent(
+        seq: i64,
+        previous: Option<EventId>,
+        root_seq: i64,
+        thread: Thread,
+        member: Option<MemberEntry>,
+        event: Event,
+        frame: &str,
+    ) -> Self {
+        let full = OnceLock::from(Bytes::copy_from_slice(frame.as_bytes()));
+        Self { seq, previous, root_seq, thread, member, event, full, withheld: OnceLock::new() }
+    }
+
+    /// The same entry, said to follow another one.
+    #[must_use]
+    pub fn following(self, previous: Option<EventId>) -> Self {
+        Self { previous, ..self }
     }
 
     /// What decides who sees it.
@@ -171,6 +198,7 @@ impl Entry {
         let event = Event { body, ..self.event.clone() };
         Self {
             seq: self.seq,
+            previous: self.previous,
             root_seq: self.root_seq,
             thread: self.thread,
             member: self.member,

@@ -5,7 +5,7 @@
 
 use super::entry::{Entry, MemberEntry, kind};
 use super::sight::{Interval, View};
-use crate::db::Db;
+use crate::db::{Db, Engine};
 use crate::{execute, fetch_all, fetch_optional};
 use chrono::{DateTime, Utc};
 use homeroom_protocol::{EventId, PersonId, Role, RoomId, RoomKind, Timestamp};
@@ -140,6 +140,35 @@ pub async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Place>, sqlx::Er
     Ok(places)
 }
 
+/// Who is in these rooms now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_rooms(db: &Db, rooms: &[RoomId]) -> Result<Vec<(RoomId, PersonId)>, sqlx::Error> {
+    let rows: Vec<(Uuid, Uuid)> = match db.reads() {
+        Engine::Postgres(pool) => {
+            let rooms: Vec<Uuid> = rooms.iter().map(|room| room.0).collect();
+            sqlx::query_as(
+                "SELECT DISTINCT room_id, person_id FROM membership WHERE room_id = ANY($1) AND left_seq IS NULL",
+            )
+            .bind(rooms)
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite(pool) => {
+            let rooms = rooms.iter().map(|room| serde_json::Value::String(room.0.simple().to_string())).collect();
+            sqlx::query_as(
+                "SELECT DISTINCT room_id, person_id FROM membership
+                 WHERE room_id IN (SELECT unhex(value) FROM json_each($1)) AND left_seq IS NULL",
+            )
+            .bind(serde_json::Value::Array(rooms))
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    Ok(rows.into_iter().map(|(room, person)| (RoomId(room), PersonId(person))).collect())
+}
+
 /// Changes who is in a room, in one transaction, each change an entry of its log. What is already so is passed over.
 /// Called by the room's lane only.
 pub(super) async fn change(
@@ -157,13 +186,14 @@ pub(super) async fn change(
         "SELECT last_seq, last_event_id FROM room WHERE id = $1",
         room.0
     )?;
-    let Some((first_seq, _)) = head else { return Err(sqlx::Error::RowNotFound) };
-    let mut seq = first_seq;
+    let Some((first_seq, last_event)) = head else { return Err(sqlx::Error::RowNotFound) };
+    let (mut seq, mut previous) = (first_seq, last_event.map(EventId));
     let mut entries = Vec::new();
     for change in changes {
         if let Some(member) = change_one(&mut tx, room, change, seq + 1, at).await? {
             seq += 1;
-            let entry = Entry::of_member(room, seq, EventId::new(), at, member);
+            let id = EventId::new();
+            let entry = Entry::of_member(room, seq, id, at, member).following(previous.replace(id));
             execute!(
                 tx.on(),
                 "INSERT INTO event (room_id, seq, id, kind, at, body) VALUES ($1, $2, $3, $4, $5, $6)",

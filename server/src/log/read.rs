@@ -70,6 +70,39 @@ pub async fn seqs(db: &Db, events: &[(RoomId, EventId)]) -> Result<HashMap<(Room
     Ok(rows.into_iter().map(|(room, id, seq)| ((RoomId(room), EventId(id)), seq)).collect())
 }
 
+/// What the log holds at a place in each of these rooms: the event there, and the room's last seq. Rooms that do not exist are
+/// missing from the answer.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn at(db: &Db, places: &[(RoomId, i64)]) -> Result<HashMap<RoomId, (Option<EventId>, i64)>, sqlx::Error> {
+    let rows: Vec<(Uuid, Option<Uuid>, i64)> = match db.reads() {
+        Engine::Postgres(pool) => {
+            let (rooms, seqs): (Vec<Uuid>, Vec<i64>) = places.iter().map(|(room, seq)| (room.0, *seq)).unzip();
+            sqlx::query_as(
+                "SELECT r.id, e.id, r.last_seq FROM unnest($1::uuid[], $2::bigint[]) AS place (room_id, seq)
+                 JOIN room r ON r.id = place.room_id LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.seq",
+            )
+            .bind(rooms)
+            .bind(seqs)
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite(pool) => {
+            let places: Vec<Value> =
+                places.iter().map(|(room, seq)| json!([room.0.simple().to_string(), seq])).collect();
+            sqlx::query_as(
+                "SELECT r.id, e.id, r.last_seq FROM json_each($1) AS place JOIN room r ON r.id = unhex(place.value ->> 0)
+                 LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.value ->> 1",
+            )
+            .bind(Value::Array(places))
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    Ok(rows.into_iter().map(|(room, event, last_seq)| (RoomId(room), (event.map(EventId), last_seq))).collect())
+}
+
 /// The room's entries after a seq, whoever may see them: for staff, and to fill a hole.
 ///
 /// # Errors

@@ -4,10 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where something is not as it must be")]
 
+mod bus;
 mod cli;
 mod http;
 mod live;
 mod log;
 mod node;
 mod postgres;
+mod redis;
 mod roster;

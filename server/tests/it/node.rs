@@ -207,9 +207,19 @@ impl Node {
         Self::start_on(ground, &Exchange::default()).await
     }
 
+    /// On Redis.
+    pub async fn start_with(ground: Ground, redis_urls: Vec<String>) -> Self {
+        let config = Config { redis_urls, ..ground.config() };
+        Self::start_as(ground, &config, &Exchange::default()).await
+    }
+
     pub async fn start_on(ground: Ground, exchange: &Exchange) -> Self {
         let config = ground.config();
-        let running = app::start_on(&config, exchange).await.unwrap();
+        Self::start_as(ground, &config, exchange).await
+    }
+
+    async fn start_as(ground: Ground, config: &Config, exchange: &Exchange) -> Self {
+        let running = app::start_on(config, exchange).await.unwrap();
         let school = School::open(&running.node.log).await;
         let mut tokens = HashMap::new();
         for person in [school.teacher, school.ana, school.ben] {

@@ -279,7 +279,7 @@ impl Planning {
             last_event: None,
         });
         head.last_seq += 1;
-        head.last_event = Some(id);
+        let previous = head.last_event.replace(id);
         let seq = head.last_seq;
         let number = self.loaded.numbers.entry(new.conversation).or_insert(0);
         *number += 1;
@@ -350,7 +350,8 @@ impl Planning {
             _ => EventBody::Retracted { message },
         };
         let about = About { conversation: new.conversation, address: new.address, n, root_seq };
-        self.plan.entries.push(Arc::new(Entry::of_message(append.room, seq, id, at, about, body)));
+        let entry = Entry::of_message(append.room, seq, id, at, about, body).following(previous);
+        self.plan.entries.push(Arc::new(entry));
         let appended = Appended { id, n };
         self.loaded.known.insert((append.author, append.client_id), Known { digest, appended });
         appended

@@ -7,14 +7,14 @@ use super::{Appended, Pending, What};
 use crate::log::members::{self, MemberRow};
 use crate::log::row::MessageRow;
 use homeroom_protocol::{Address, ClientId, ConversationId, EventId, PersonId, RoomId, RoomKind};
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Appends the batch in one transaction. Commands of rooms that another node holds are skipped, unless
 /// `wait_for_locks`.
-pub async fn append(pool: &PgPool, batch: &[Pending], wait_for_locks: bool) -> Result<Plan, sqlx::Error> {
-    let mut tx = pool.begin().await?;
+pub async fn append(on: &mut PgConnection, batch: &[Pending], wait_for_locks: bool) -> Result<Plan, sqlx::Error> {
+    let mut tx = on.begin().await?;
     let mut loaded = Loaded::default();
     lock(&mut tx, batch, wait_for_locks, &mut loaded).await?;
     // In statements of their own, begun after the locks were had: a READ COMMITTED statement takes its snapshot before it

@@ -1,0 +1,172 @@
+//! Repairing tails from the log: holes, what the bell told, and a log that is not the one that was known.
+//!
+//! Owns: reading what is missing, and the order in which what the bell told is taken in. Refuses to know: when the bell rings.
+
+use super::one::Head;
+use super::{Tails, ToWorker};
+use crate::log::bell::Rung;
+use crate::log::{Entry, members, read};
+use homeroom_protocol::{PersonId, RoomId};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Rooms looked at in one query.
+const LOOK: usize = 1_000;
+
+impl Tails {
+    /// The bell rang for a room: its log goes at least up to `head`.
+    pub fn ring(&self, room: RoomId, head: i64) {
+        {
+            let mut rooms = self.rooms();
+            let Some(tail) = rooms.get_mut(&room) else { return };
+            if tail.filling || tail.head.is_none_or(|known| known.seq >= head) {
+                return;
+            }
+            tail.filling = true;
+        }
+        self.shared.counts.holes.fetch_add(1, Ordering::Relaxed);
+        let tails = self.clone();
+        tokio::spawn(async move {
+            let _said = tails.fill(room).await;
+        });
+    }
+
+    /// Reads what is missing from the log, beginning with the head itself: where the log holds another entry there, it is not
+    /// the log that this node knew.
+    ///
+    /// # Errors
+    /// When the database does not answer; then the next entry or the bell brings it.
+    pub(super) async fn fill(&self, room: RoomId) -> Result<(), sqlx::Error> {
+        let outcome = self.fill_pages(room).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(%room, %error, "a hole can't be filled yet; the bell will ring again");
+        }
+        if let Some(tail) = self.rooms().get_mut(&room) {
+            tail.filling = false;
+            tail.dropped = false;
+            tail.suspect = false;
+            // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
+            tail.early.clear();
+        }
+        outcome
+    }
+
+    async fn fill_pages(&self, room: RoomId) -> Result<(), sqlx::Error> {
+        while let Some(known) = self.head(room) {
+            let read = read::after(&self.shared.db, room, known.seq.saturating_sub(1), read::PAGE).await?;
+            let full = read.len() >= read::PAGE as usize;
+            if known.seq > 0 && !read.first().is_some_and(|first| known.is(first.seq, first.event.id)) {
+                self.rewritten(room, known);
+                return Ok(());
+            }
+            let read: Vec<Arc<Entry>> = read.into_iter().map(Arc::new).collect();
+            {
+                let mut rooms = self.rooms();
+                let Some(tail) = rooms.get_mut(&room) else { return Ok(()) };
+                let fresh = tail.accept(&read);
+                self.shared.counts.filled.fetch_add(u64::from(!fresh.is_empty()), Ordering::Relaxed);
+                self.forget_changed(&fresh);
+                self.hand_over(room, tail, fresh);
+            }
+            self.tell_of_members(&read);
+            if !full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The room's log does not hold what this node knew of it: a backup was put back, or a standby without the last commits
+    /// took over. Its sessions come back, find their positions unknown, and take a fresh snapshot.
+    fn rewritten(&self, room: RoomId, known: Head) {
+        {
+            let mut rooms = self.rooms();
+            // Another task may have found it already.
+            if rooms.get(&room).and_then(|tail| tail.head) != Some(known) {
+                return;
+            }
+            rooms.remove(&room);
+            self.shared.pages.forget_room(room);
+            self.shared.bus.release(room);
+        }
+        tracing::warn!(%room, seq = known.seq, "the log is not the one that was known: its sessions start anew");
+        self.shared.counts.rewritten.fetch_add(1, Ordering::Relaxed);
+        self.tell_all(&ToWorker::Rewritten(room));
+    }
+
+    /// Looks at every room that is held: whether the log still holds its head, and whether it went on. After the bell was not
+    /// heard for long, or the database was away.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn look_at_all(&self) -> Result<(), sqlx::Error> {
+        let heads: Vec<(RoomId, Head)> =
+            self.rooms().iter().filter_map(|(room, tail)| Some((*room, tail.head?))).collect();
+        self.look_at(&heads).await
+    }
+
+    async fn look_at(&self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
+        for some in heads.chunks(LOOK) {
+            let places: Vec<(RoomId, i64)> = some.iter().map(|(room, head)| (*room, head.seq)).collect();
+            let found = read::at(&self.shared.db, &places).await?;
+            for (room, head) in some {
+                match found.get(room) {
+                    Some((event, last_seq)) if head.seq == 0 || *event == head.event => {
+                        if *last_seq > head.seq {
+                            self.fill(*room).await?;
+                        }
+                    }
+                    _ => self.rewritten(*room, *head),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// This node was deaf for longer than the bell remembers: all sessions come back, and everything is read again.
+    pub fn begin_anew(&self) {
+        let heads: Vec<(RoomId, Head)> =
+            self.rooms().iter().filter_map(|(room, tail)| Some((*room, tail.head?))).collect();
+        heads.into_iter().for_each(|(room, head)| self.rewritten(room, head));
+    }
+
+    /// Takes in what the bell told. Rooms whose members changed are read before this returns: what may be delivered after it
+    /// depends on them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn rung(&self, rung: &[Rung]) -> Result<(), sqlx::Error> {
+        for rung in rung.iter().filter(|rung| !rung.members) {
+            self.ring(rung.room, rung.head);
+        }
+        // The log goes less far than was known: mostly this node was faster than the bell, but it may have been put back.
+        let fallen: Vec<(RoomId, Head)> = rung
+            .iter()
+            .filter_map(|rung| Some((rung.room, self.head(rung.room).filter(|known| known.seq > rung.head)?)))
+            .collect();
+        self.look_at(&fallen).await?;
+        let changed: Vec<RoomId> = rung.iter().filter(|rung| rung.members).map(|rung| rung.room).collect();
+        for rung in rung.iter().filter(|rung| rung.members) {
+            if self.head(rung.room).is_some_and(|known| known.seq < rung.head) {
+                self.fill(rung.room).await?;
+            }
+        }
+        // Somebody who joined a room that this node does not hold may be connected here.
+        for some in changed.chunks(LOOK) {
+            let joined = members::of_rooms(&self.shared.db, some).await?;
+            if !joined.is_empty() {
+                self.tell_all(&ToWorker::Joined(joined.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a person's place in the room changed after `seq`, as far as this node has taken the log in.
+    pub(in crate::live) fn place_changed(&self, room: RoomId, person: PersonId, seq: i64) -> bool {
+        match self.after(room, seq) {
+            Some(entries) => entries.iter().any(|entry| entry.member.is_some_and(|member| member.person == person)),
+            // More was said than is kept: nobody knows.
+            None => true,
+        }
+    }
+}
