@@ -1,9 +1,11 @@
 # Owns: the names of what can be done here. The work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint web types bench kills clean
+.PHONY: help run test lint web types bench kills fuzz clean
 
 TIMES ?= 100
 SEED ?= 1
+TARGET ?= all
+SECONDS ?= 60
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,5 +32,8 @@ kills: ## kill -9 under load, TIMES=100 SEED=1, and check every acknowledgement
 	@cargo build --release -p homeroom -p homeroom-loadtest
 	@target/release/homeroom-loadtest kill --times $(TIMES) --seed $(SEED)
 
+fuzz: ## look for inputs that break a parser, TARGET=all SECONDS=60 for each
+	@scripts/fuzz.sh $(TARGET) $(SECONDS)
+
 clean: ## remove what was built; the data folder stays
-	@rm -rf target clients/web/dist clients/web/node_modules clients/web/test-results
+	@rm -rf target clients/web/dist clients/web/node_modules clients/web/test-results fuzz-artifacts

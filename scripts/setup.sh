@@ -51,6 +51,8 @@ if [ "$purpose" = test ]; then
   need /usr/bin/chromium chromium
   need /usr/share/fonts/truetype/noto/NotoSans-Regular.ttf fonts-noto-core
   need /usr/bin/python3 python3
+  # libFuzzer is compiled C++.
+  need c++ build-essential
   need shellcheck shellcheck
 fi
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi

@@ -31,6 +31,9 @@ check format one cargo fmt --all --check
 check build one cargo build --workspace --locked
 check cargo cargo cargo test --workspace --locked --no-fail-fast
 check clippy one cargo clippy --workspace --all-targets --locked -- -D warnings
+# cargo fmt would follow fuzz/src/lib.rs into the server's files, and miss their tests.
+check fuzz-format one rustfmt --check --edition 2024 fuzz/src/check_*.rs fuzz/src/bin/*.rs
+check fuzz one scripts/fuzz.sh million
 check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
