@@ -6,10 +6,12 @@
 
 mod bus;
 mod cli;
+mod failures;
 mod http;
 mod live;
 mod log;
 mod node;
 mod postgres;
+mod proxy;
 mod redis;
 mod roster;

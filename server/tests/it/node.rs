@@ -372,6 +372,17 @@ impl Socket {
         }
     }
 
+    /// The same, but gives back the first answer that says that nothing can be stored.
+    pub async fn ask_patiently_unless_full(&mut self, command: Value) -> Value {
+        loop {
+            let answer = self.ask(command.clone()).await;
+            match answer["retry_after_ms"].as_u64() {
+                Some(wait) if answer["code"] == "rate_limited" => tokio::time::sleep(Duration::from_millis(wait)).await,
+                _ => return answer,
+            }
+        }
+    }
+
     pub async fn post(&mut self, room: RoomId, to: Address, text: &str) -> Value {
         self.ask(post(room, to, text)).await
     }

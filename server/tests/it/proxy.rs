@@ -1,0 +1,126 @@
+//! A way to PostgreSQL that can be cut, held up, and torn at the worst moment.
+//!
+//! Owns: passing bytes on, or not. Refuses to know: what they mean, but for the word COMMIT.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+/// What happens at the next COMMIT; after it they pass again.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Commit {
+    /// The line is cut before it arrives.
+    IsLost = 1,
+    /// It arrives, and the line is cut before its answer does.
+    IsNotAnswered = 2,
+}
+
+/// A proxy before PostgreSQL's socket.
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+struct State {
+    at_commit: AtomicU8,
+    torn: AtomicUsize,
+    /// Nothing passes while this is true.
+    held: watch::Sender<bool>,
+    /// Counts up when all lines are cut.
+    cuts: watch::Sender<usize>,
+}
+
+impl Proxy {
+    /// Before the server of this URL.
+    pub async fn start(url: &str) -> Self {
+        let (_, folder) = url.split_once("?host=").unwrap();
+        let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State {
+            at_commit: AtomicU8::new(0),
+            torn: AtomicUsize::new(0),
+            held: watch::channel(false).0,
+            cuts: watch::channel(0).0,
+        });
+        let of_listener = state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, socket.clone(), of_listener.clone()));
+            }
+        });
+        Self { port, state }
+    }
+
+    /// The same database, through here.
+    pub fn url(&self, url: &str) -> String {
+        let (before, _) = url.split_once("?host=").unwrap();
+        before.replace("@localhost/", &format!("@127.0.0.1:{}/", self.port)) + "?sslmode=disable"
+    }
+
+    pub fn at_next_commit(&self, commit: Commit) {
+        self.state.at_commit.store(commit as u8, Ordering::SeqCst);
+    }
+
+    /// How many commits were torn so far.
+    pub fn torn(&self) -> usize {
+        self.state.torn.load(Ordering::SeqCst)
+    }
+
+    /// Holds everything up, as a network does that loses all packets.
+    pub fn hold(&self, held: bool) {
+        self.state.held.send_replace(held);
+    }
+
+    /// Cuts all lines.
+    pub fn cut(&self) {
+        self.state.cuts.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+async fn pass(client: TcpStream, socket: PathBuf, state: Arc<State>) {
+    let Ok(server) = UnixStream::connect(&socket).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let torn = watch::channel(false).0;
+    let (of_answers, mut held, mut cuts) = (torn.clone(), state.held.subscribe(), state.cuts.subscribe());
+    let mut held_too = state.held.subscribe();
+    let asks = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+            drop(held.wait_for(|held| !held).await);
+            let bytes = &buffer[..read];
+            if bytes.windows(6).any(|word| word == b"COMMIT") {
+                let at_commit = state.at_commit.swap(0, Ordering::SeqCst);
+                if at_commit != 0 {
+                    state.torn.fetch_add(1, Ordering::SeqCst);
+                }
+                if at_commit == Commit::IsLost as u8 {
+                    return;
+                }
+                torn.send_replace(at_commit == Commit::IsNotAnswered as u8);
+            }
+            if to_server.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answers = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+            drop(held_too.wait_for(|held| !held).await);
+            // Its answer: the commit has happened.
+            if *of_answers.borrow() || to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = asks => {}
+        () = answers => {}
+        _ = cuts.changed() => {}
+    }
+}
