@@ -48,6 +48,7 @@ if [ "$purpose" = test ]; then
   need /usr/lib/postgresql/15/bin/initdb postgresql-15
   need redis-server redis-server
   need setpriv util-linux
+  need /usr/sbin/haproxy haproxy
   need /usr/bin/chromium chromium
   need /usr/share/fonts/truetype/noto/NotoSans-Regular.ttf fonts-noto-core
   need /usr/bin/python3 python3
