@@ -1,6 +1,6 @@
 # Owns: the names of what can be done here. The work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint web types bench kills fuzz clean
+.PHONY: help run test lint web types bench kills cluster chaos fuzz clean
 
 TIMES ?= 100
 SEED ?= 1
@@ -31,6 +31,12 @@ bench: ## measure a local node: deliveries, CPU, latency, memory
 kills: ## kill -9 under load, TIMES=100 SEED=1, and check every acknowledgement
 	@cargo build --release -p homeroom -p homeroom-loadtest
 	@target/release/homeroom-loadtest kill --times $(TIMES) --seed $(SEED)
+
+cluster: ## PostgreSQL, Redis, three nodes and HAProxy on http://127.0.0.1:8080, with the demo school
+	@scripts/cluster.sh
+
+chaos: ## break a cluster's parts under load, SECONDS=1800 SEED=7, and check every acknowledgement
+	@scripts/chaos.sh --seconds $(SECONDS) --seed $(SEED)
 
 fuzz: ## look for inputs that break a parser, TARGET=all SECONDS=60 for each
 	@scripts/fuzz.sh $(TARGET) $(SECONDS)

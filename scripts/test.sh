@@ -38,6 +38,7 @@ check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
+check chaos one target/debug/homeroom-loadtest chaos --seconds 60
 check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
 

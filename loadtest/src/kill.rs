@@ -3,17 +3,15 @@
 //! Owns: the order of the run and its report. Refuses to know: what is right (see `checker`).
 
 use crate::cast::{self, Ids, Player};
-use crate::checker::history::{History, Sight, Truth};
-use crate::checker::tamper::Tampering;
-use crate::checker::{self, Verdict};
+use crate::checker;
+use crate::checker::history::History;
 use crate::node::Node;
 use crate::participant::{Act, Participant, Watched};
 use crate::people;
+use crate::reckoning::{self, Sights};
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings};
-use homeroom_protocol::{ConversationId, RoomId};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -97,7 +95,11 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
         verdict.counts.stored,
         verdict.counts.heard,
     );
-    let judged = judge(&verdict, &integrity, &truth, &histories, options.seed);
+    let judged = if integrity == "ok" {
+        reckoning::judge(&verdict, &truth, &histories, options.seed)
+    } else {
+        Err(Failure::Breach(format!("the database is damaged: {integrity}")))
+    };
     if judged.is_err() {
         println!("the data stays in {}; its server's log is server.log", folder.keep().display());
     }
@@ -113,7 +115,7 @@ async fn play(
 ) -> Result<(Vec<History>, Vec<Watched>), Failure> {
     let mut random = fastrand::Rng::with_seed(options.seed);
     let (act, acts) = watch::channel(Act::Speak);
-    let sights: Vec<_> = players.iter().map(|player| player.sight.clone()).collect();
+    let sights: Sights = players.iter().map(|player| player.sight.clone()).collect();
     let mut watched = Vec::new();
     let mut playing = JoinSet::new();
     for player in players {
@@ -134,7 +136,7 @@ async fn play(
     sleep(Duration::from_millis(options.life)).await;
     act.send_replace(Act::Listen);
     let deadline = Instant::now() + REST_WITHIN;
-    while !at_rest(&watched, &sights) {
+    while !reckoning::at_rest(&watched, &sights) {
         if Instant::now() >= deadline {
             println!("not at rest after {} s: the reckoning shows who misses what", REST_WITHIN.as_secs());
             break;
@@ -148,57 +150,4 @@ async fn play(
     }
     histories.sort_by(|one, other| one.name.cmp(&other.name));
     Ok((histories, watched))
-}
-
-/// Whether nobody says anything more, everything said is answered, and everything acknowledged heard by all who may hear it.
-fn at_rest(watched: &[Watched], sights: &[BTreeMap<RoomId, Sight>]) -> bool {
-    let standings: Vec<_> = watched.iter().map(Watched::standing).collect();
-    if standings.iter().any(|standing| !standing.quiet || standing.open > 0) {
-        return false;
-    }
-    let mut ends: BTreeMap<(RoomId, ConversationId), u64> = BTreeMap::new();
-    for (place, n) in standings.iter().flat_map(|standing| &standing.acked) {
-        let end = ends.entry(*place).or_default();
-        *end = (*end).max(*n);
-    }
-    standings.iter().zip(sights).all(|(standing, sight)| {
-        let mut theirs = ends.iter().filter(|((room, conversation), _)| match sight.get(room) {
-            Some(Sight::All) => true,
-            Some(Sight::Only(theirs)) => theirs.contains(conversation),
-            None => false,
-        });
-        theirs.all(|((_, conversation), end)| standing.heard.get(conversation).is_some_and(|heard| heard >= end))
-    })
-}
-
-/// Prints the verdict, and proves on the same histories that a breach would have been seen.
-fn judge(verdict: &Verdict, integrity: &str, truth: &Truth, histories: &[History], seed: u64) -> Result<(), Failure> {
-    if integrity != "ok" {
-        return Err(Failure::Breach(format!("the database is damaged: {integrity}")));
-    }
-    if let Some(shortest) = verdict.breaches.first() {
-        let mut kinds: BTreeMap<_, usize> = BTreeMap::new();
-        verdict.breaches.iter().for_each(|breach| *kinds.entry(breach.fault).or_default() += 1);
-        return Err(Failure::Breach(format!(
-            "{} breaches {kinds:?}; the shortest: {shortest}",
-            verdict.breaches.len()
-        )));
-    }
-    if verdict.counts.acked == 0 {
-        return Err(Failure::Breach("nothing was acknowledged at all".to_owned()));
-    }
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut proven = 0;
-    for tampering in Tampering::ALL {
-        match tampering.is_caught(truth, histories, &mut random) {
-            Some(true) => proven += 1,
-            Some(false) => return Err(Failure::Blind(tampering)),
-            None => println!("this run has no place to try {tampering:?}"),
-        }
-    }
-    println!(
-        "nothing lost, doubled, out of order or leaked; {proven} of {} tamperings with this very run are caught",
-        Tampering::ALL.len()
-    );
-    Ok(())
 }

@@ -5,13 +5,16 @@
 
 mod bare;
 mod cast;
+mod chaos;
 mod checker;
+mod cluster;
 mod fanout;
 mod kill;
 mod node;
 mod participant;
 mod people;
 mod process;
+mod reckoning;
 mod school;
 mod store;
 mod wire;
@@ -41,6 +44,10 @@ enum Scenario {
     Fanout(fanout::Options),
     /// kill -9 under load, then every acknowledgement and everything heard against the database.
     Kill(kill::Options),
+    /// A cluster under load while its parts are broken, then every acknowledgement and everything heard against the database.
+    Chaos(chaos::Options),
+    /// A whole Homeroom to click through: PostgreSQL, Redis, nodes and HAProxy, with the demo school.
+    Cluster(cluster::Options),
     /// The bare server that `fanout --compare` starts.
     #[command(hide = true)]
     BareServer(bare::Options),
@@ -69,6 +76,8 @@ impl Surroundings {
 enum Failure {
     #[error("the server")]
     Node(#[from] node::NodeError),
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterError),
     #[error("signing in")]
     SignIn(#[from] people::SignInError),
     #[error("the database")]
@@ -112,6 +121,8 @@ fn main() -> ExitCode {
         match &arguments.scenario {
             Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
+            Scenario::Chaos(options) => Box::pin(chaos::run(options, &surroundings)).await,
+            Scenario::Cluster(options) => Box::pin(cluster::run(options, &surroundings)).await,
             // Served above.
             Scenario::BareServer(_) => Ok(()),
         }

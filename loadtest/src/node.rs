@@ -79,6 +79,7 @@ pub struct Node {
     folder: PathBuf,
     core: Option<usize>,
     port: u16,
+    settings: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -91,7 +92,14 @@ impl Node {
         if !binary.is_file() {
             return Err(NodeError::NoBinary(binary));
         }
-        Ok(Self { binary, folder, core, port: 0, child: None })
+        Ok(Self { binary, folder, core, port: 0, settings: Vec::new(), child: None })
+    }
+
+    /// With a setting, by its environment variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The database file.
@@ -198,7 +206,9 @@ impl Node {
         NodeError::NotReady { log: self.log_end() }
     }
 
-    fn log(&self) -> PathBuf {
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
         self.folder.join("server.log")
     }
 
@@ -214,6 +224,7 @@ impl Node {
                 command.env_remove(name);
             }
         }
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.env("HOMEROOM_DATA_DIR", self.data()).env("HOMEROOM_METRICS_LISTEN", "127.0.0.1:0");
         command
     }
@@ -275,11 +286,14 @@ impl Bare {
     }
 }
 
-/// A program, on one processor if so wished.
+/// A program that ends with this process, and that the terminal's signals do not reach; on one processor if so wished.
 fn bound(program: &Path, core: Option<usize>) -> Command {
-    let Some(core) = core else { return Command::new(program) };
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).process_group(0);
+    if let Some(core) = core {
+        command.args(["taskset", "-c"]).arg(core.to_string());
+    }
+    command.arg(program);
     command
 }
 

@@ -1,20 +1,44 @@
 //! Reads what the database holds, for the checker.
 //!
-//! Owns: the SQL. Refuses to know: the server's code: it reads the tables as `migrations/sqlite` describes them.
+//! Owns: the SQL. Refuses to know: the server's code: it reads the tables as `migrations/` describes them.
 
 use crate::checker::history::{Kind, Stored, Truth};
 use chrono::{Days, Utc};
 use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
 use sha2::{Digest, Sha256};
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use std::collections::HashMap;
 use std::path::Path;
 use uuid::Uuid;
 
-/// The database of a server that does not run.
+/// A database: an SQLite file of a server that does not run, or a PostgreSQL.
 #[derive(Debug)]
 pub struct Store {
-    pool: SqlitePool,
+    pool: Pool,
+}
+
+#[derive(Debug)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// All rows of a query, on whichever engine it is.
+macro_rules! rows {
+    ($store:expr, $text:expr) => {
+        match &$store.pool {
+            Pool::Sqlite(pool) => sqlx::query_as($text).fetch_all(pool).await?,
+            Pool::Postgres(pool) => sqlx::query_as($text).fetch_all(pool).await?,
+        }
+    };
+}
+
+/// Runs a statement with values, in a transaction.
+macro_rules! write {
+    ($transaction:expr, $text:expr, $($value:expr),*) => {
+        sqlx::query($text)$(.bind($value))*.execute(&mut *$transaction).await?
+    };
 }
 
 #[derive(sqlx::FromRow)]
@@ -38,7 +62,23 @@ impl Store {
     /// When it can't be opened.
     pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(false);
-        Ok(Self { pool: SqlitePoolOptions::new().max_connections(1).connect_with(options).await? })
+        Ok(Self { pool: Pool::Sqlite(SqlitePoolOptions::new().max_connections(1).connect_with(options).await?) })
+    }
+
+    /// Connects to a PostgreSQL.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn postgres(url: &str) -> Result<Self, sqlx::Error> {
+        Ok(Self { pool: Pool::Postgres(PgPoolOptions::new().max_connections(2).connect(url).await?) })
+    }
+
+    /// Lets go of its connections.
+    pub async fn close(self) {
+        match self.pool {
+            Pool::Sqlite(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
     }
 
     /// All events of all rooms.
@@ -46,12 +86,11 @@ impl Store {
     /// # Errors
     /// When they can't be read.
     pub async fn truth(&self) -> Result<Truth, sqlx::Error> {
-        let rows: Vec<EventRow> = sqlx::query_as(
+        let rows: Vec<EventRow> = rows!(
+            self,
             "SELECT room_id, seq, id, kind, conversation_id, n, root_id, author_id, client_id, body
-             FROM event ORDER BY room_id, seq",
-        )
-        .fetch_all(&self.pool)
-        .await?;
+             FROM event ORDER BY room_id, seq"
+        );
         Ok(Truth { events: rows.into_iter().map(EventRow::into_stored).collect() })
     }
 
@@ -61,9 +100,7 @@ impl Store {
     /// When they can't be read.
     pub async fn class_rooms(&self) -> Result<HashMap<String, RoomId>, sqlx::Error> {
         let rows: Vec<(String, Uuid)> =
-            sqlx::query_as("SELECT class.source_id, room.id FROM room JOIN class ON class.id = room.class_id")
-                .fetch_all(&self.pool)
-                .await?;
+            rows!(self, "SELECT class.source_id, room.id FROM room JOIN class ON class.id = room.class_id");
         Ok(rows.into_iter().map(|(source, room)| (source, RoomId(room))).collect())
     }
 
@@ -72,8 +109,7 @@ impl Store {
     /// # Errors
     /// When they can't be read.
     pub async fn school_rooms(&self) -> Result<Vec<RoomId>, sqlx::Error> {
-        let rows: Vec<(Uuid,)> =
-            sqlx::query_as("SELECT id FROM room WHERE class_id IS NULL").fetch_all(&self.pool).await?;
+        let rows: Vec<(Uuid,)> = rows!(self, "SELECT id FROM room WHERE class_id IS NULL");
         Ok(rows.into_iter().map(|(room,)| RoomId(room)).collect())
     }
 
@@ -82,8 +118,7 @@ impl Store {
     /// # Errors
     /// When they can't be read.
     pub async fn people(&self) -> Result<HashMap<String, PersonId>, sqlx::Error> {
-        let rows: Vec<(String, Uuid)> =
-            sqlx::query_as("SELECT source_id, id FROM person").fetch_all(&self.pool).await?;
+        let rows: Vec<(String, Uuid)> = rows!(self, "SELECT source_id, id FROM person");
         Ok(rows.into_iter().map(|(source, person)| (source, PersonId(person))).collect())
     }
 
@@ -95,24 +130,28 @@ impl Store {
     pub async fn sign_in(&self, people: &[PersonId]) -> Result<Vec<String>, sqlx::Error> {
         let now = Utc::now();
         let expires = now.checked_add_days(Days::new(30)).unwrap_or(now);
-        let mut transaction = self.pool.begin().await?;
-        let mut tokens = Vec::with_capacity(people.len());
-        for person in people {
-            let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-            sqlx::query(
-                "INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $4, $5)",
-            )
-            .bind(Uuid::now_v7())
-            .bind(Sha256::digest(token.as_bytes()).to_vec())
-            .bind(person.0)
-            .bind(now)
-            .bind(expires)
-            .execute(&mut *transaction)
-            .await?;
-            tokens.push(token);
+        let text = "INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at)
+                    VALUES ($1, $2, $3, $4, $4, $5)";
+        let tokens: Vec<String> =
+            people.iter().map(|_| format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())).collect();
+        let rows = people.iter().zip(&tokens);
+        let hash = |token: &str| Sha256::digest(token.as_bytes()).to_vec();
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let mut transaction = pool.begin().await?;
+                for (person, token) in rows {
+                    write!(transaction, text, Uuid::now_v7(), hash(token), person.0, now, expires);
+                }
+                transaction.commit().await?;
+            }
+            Pool::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                for (person, token) in rows {
+                    write!(transaction, text, Uuid::now_v7(), hash(token), person.0, now, expires);
+                }
+                transaction.commit().await?;
+            }
         }
-        transaction.commit().await?;
         Ok(tokens)
     }
 
@@ -121,8 +160,14 @@ impl Store {
     /// # Errors
     /// When it can't be run.
     pub async fn integrity(&self) -> Result<String, sqlx::Error> {
-        let (verdict,): (String,) = sqlx::query_as("PRAGMA integrity_check").fetch_one(&self.pool).await?;
-        Ok(verdict)
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let (verdict,): (String,) = sqlx::query_as("PRAGMA integrity_check").fetch_one(pool).await?;
+                Ok(verdict)
+            }
+            // PostgreSQL checks its pages as it reads them.
+            Pool::Postgres(_) => Ok("ok".to_owned()),
+        }
     }
 }
 
