@@ -15,7 +15,7 @@ import { Classes } from './roster/Classes';
 import { Families } from './roster/Families';
 import { childrenOf, FamilyHome, TopBar } from './roster/FamilyHome';
 import { unread } from './store/conversation';
-import type { Room } from './store/store';
+import type { Room } from './store/room';
 import { conversationId } from './store/uuid';
 import { Banner, Empty, Skeleton, Trouble } from './ui/states';
 

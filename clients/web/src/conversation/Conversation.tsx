@@ -10,7 +10,7 @@ import type { EventId, Message } from '../protocol';
 import { AnnounceComposer } from '../reach/AnnounceComposer';
 import { ReachLine } from '../reach/ReachLine';
 import { type Conversation, reached } from '../store/conversation';
-import { type Room, nameIn } from '../store/store';
+import { type Room, nameIn } from '../store/room';
 import { conversationId } from '../store/uuid';
 import { Icon } from '../ui/Icon';
 import { Empty, Skeleton, Trouble } from '../ui/states';

@@ -5,7 +5,7 @@ import { languageName, t, when } from '../i18n';
 import { Avatar } from '../roster/Avatar';
 import { names } from '../roster/names';
 import type { Conversation } from '../store/conversation';
-import type { Room } from '../store/store';
+import type { Room } from '../store/room';
 import { Facts } from '../ui/Facts';
 import { Icon } from '../ui/Icon';
 

@@ -4,7 +4,7 @@ import { store } from '../page';
 import { Composer } from '../conversation/Composer';
 import { t } from '../i18n';
 import type { Conversation } from '../store/conversation';
-import type { Room } from '../store/store';
+import type { Room } from '../store/room';
 import { Facts } from '../ui/Facts';
 
 export function AnnounceComposer({ room, conversation }: { room: Room; conversation: Conversation }) {

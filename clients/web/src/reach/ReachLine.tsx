@@ -3,7 +3,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { store } from '../page';
 import { t } from '../i18n';
 import type { Message, ReachedGuardian } from '../protocol';
-import type { Room } from '../store/store';
+import type { Room } from '../store/room';
 import { fetchReach, grouped, reports } from './reach';
 
 interface Props {

@@ -6,7 +6,7 @@
 import { HOME, linkTo, place, store } from '../page';
 import { Preview, Unread, When } from '../conversation/Preview';
 import { languageName, t } from '../i18n';
-import type { Room } from '../store/store';
+import type { Room } from '../store/room';
 import { Icon } from '../ui/Icon';
 import { Empty, Skeleton, Trouble } from '../ui/states';
 import { Avatar } from './Avatar';

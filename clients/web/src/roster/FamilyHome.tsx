@@ -8,7 +8,7 @@ import { HOME, SETTINGS, linkTo, place, store } from '../page';
 import { Preview, Unread, When } from '../conversation/Preview';
 import { greeting, inOrder, t } from '../i18n';
 import { unread } from '../store/conversation';
-import type { Room } from '../store/store';
+import type { Room } from '../store/room';
 import { conversationId } from '../store/uuid';
 import { Icon } from '../ui/Icon';
 import { Empty } from '../ui/states';

@@ -11,7 +11,7 @@
 import type { ConversationId, EventId, RoomId, You } from '../protocol';
 import type { Pending } from './outbox';
 import type { Conversation } from './conversation';
-import type { Room } from './store';
+import type { Room } from './room';
 
 /** Older messages than these are fetched again when somebody scrolls that far. */
 const KEPT_MESSAGES = 200;

@@ -8,43 +8,26 @@
  */
 import { batch, computed, signal } from '@preact/signals';
 import type {
-  Address, ConversationId, ConversationSummary, EventId, Family, Home, Language, Limits, Mark, Message, Person, PersonId,
-  RoomDetail, RoomId, RoomKind, Role, ServerFrame, You,
+  Address, ConversationId, ConversationSummary, EventId, Home, Language, Limits, Mark, RoomDetail, RoomId, ServerFrame, You,
 } from '../protocol';
 import { Connection, Stop, type Surroundings } from '../connection/connection';
 import { NoAnswer, Refused, call } from '../connection/http';
 import * as wire from '../connection/wire';
-import { type Conversation, unheard, withEvent, withMark, withPage, withRead, withSummary } from './conversation';
+import { type Conversation, unheard, withEvent, withMark, withRead, withSummary } from './conversation';
+import { History } from './history';
+import { Keeper } from './keeper';
 import { Marks } from './marks';
 import { type Deed, Outbox } from './outbox';
-import { type Changes, Storage } from './storage';
+import { byTitle, type Room } from './room';
+import { Storage } from './storage';
+import { Typing } from './typing';
 import { newId } from './uuid';
-
-/** A room as the screens show it. */
-export interface Room {
-  id: RoomId;
-  kind: RoomKind;
-  title: string;
-  school: string;
-  role: Role;
-  /** For a guardian: their students in it. */
-  students: Person[];
-  staff: Person[];
-  /** For staff: the students with their guardians. */
-  families: Family[];
-  /** Whether `staff` and `families` were ever fetched. */
-  detailed: boolean;
-}
 
 /** What the screens may be waiting for. */
 export type Phase = 'opening' | 'signed_out' | 'ready';
 
 /** What a page tells the others when somebody signs out of it: first to stop writing, then to begin anew. */
 type Parting = 'leaving' | 'left';
-
-const HISTORY_PAGE = 50;
-/** A writer is shown for so long after the last sign of them. */
-const TYPING_MS = 6_000;
 
 export class Store {
   readonly phase = signal<Phase>('opening');
@@ -53,18 +36,21 @@ export class Store {
   readonly you = signal<You | null>(null);
   readonly rooms = signal<readonly Room[]>([]);
   readonly conversations = signal<ReadonlyMap<ConversationId, Conversation>>(new Map());
-  readonly typing = signal<ReadonlyMap<ConversationId, { person: PersonId; until: number }>>(new Map());
+  readonly #writers = new Typing();
+  readonly typing = this.#writers.now;
   readonly limits = signal<Limits | null>(null);
-  /** Conversations whose older messages are being fetched, or could not be. */
-  readonly history = signal<ReadonlyMap<ConversationId, 'loading' | 'failed'>>(new Map());
   /** The last mark of another person that came in announcements: the reach lines listen. */
   readonly announced = signal<{ conversation: ConversationId; mark: Mark } | null>(null);
+  /** Conversations whose older messages are being fetched, or could not be. */
+  readonly history: History['state'];
   readonly connection: Connection;
   readonly outbox: Outbox;
   readonly marks: Marks;
   readonly line = computed(() => this.connection.line.value);
 
   readonly #storage: Storage;
+  readonly #keeper: Keeper;
+  readonly #older: History;
   /** The other pages of this browser: what is kept on the device is kept for all of them. */
   readonly #pages = globalThis.BroadcastChannel && globalThis.location ? new BroadcastChannel('homeroom') : null;
   /** The id of the last event taken in, by room. */
@@ -75,16 +61,28 @@ export class Store {
   #epoch = 0;
   #refreshing: Promise<void> | null = null;
   #again = false;
-  #dirty = nothing();
-  #forgotten: Changes['forget'] = { rooms: [], conversations: [] };
-  #saving: Promise<void> | null = null;
-  /** What is on the device of each conversation: only that may be called delivered. */
-  readonly #stored = new Map<ConversationId, Conversation>();
   /** Counts sign-ins: what was asked for in an earlier one is not for the eyes of the next. */
   #visit = 0;
 
   constructor(storage = new Storage(), surroundings?: Surroundings) {
     this.#storage = storage;
+    this.#keeper = new Keeper(storage, {
+      you: () => this.you.value,
+      rooms: () => this.rooms.value,
+      conversation: (id) => this.conversations.value.get(id),
+      position: (room) => (this.#held.has(room) ? this.#positions.get(room) ?? null : undefined),
+      stored: (conversation) => this.#noteDelivered(conversation),
+    });
+    this.#older = new History({
+      conversation: (id) => this.conversations.value.get(id),
+      put: (conversation) => {
+        this.#put(conversation);
+        this.#keeper.save();
+      },
+      visit: () => this.#visit,
+      failed: (error) => void this.#refusedForGood(error),
+    });
+    this.history = this.#older.state;
     this.connection = new Connection(
       {
         prepare: () => this.#prepare(),
@@ -125,7 +123,7 @@ export class Store {
       this.rooms.value = kept.rooms.sort(byTitle);
       const mine = kept.conversations.filter((conversation) => conversation.mine.person === kept.you?.person);
       this.conversations.value = new Map(mine.map((conversation) => [conversation.id, conversation]));
-      for (const conversation of mine) this.#stored.set(conversation.id, conversation);
+      for (const conversation of mine) this.#keeper.found(conversation);
       for (const [room, position] of kept.positions) {
         this.#positions.set(room, position);
         this.#held.add(room);
@@ -145,10 +143,8 @@ export class Store {
     const tell = (parting: Parting) => (entering || held) && this.#pages?.postMessage(parting);
     tell('leaving');
     this.#letGo();
-    await this.#saving;
-    await this.#storage.clear().catch((error: unknown) => console.error('not cleared', error));
+    await this.#keeper.clear();
     tell('left');
-    this.#stored.clear();
     batch(() => {
       this.you.value = null;
       this.rooms.value = [];
@@ -164,8 +160,7 @@ export class Store {
   #letGo(): void {
     this.connection.stop();
     this.#visit += 1;
-    this.#dirty = nothing();
-    this.#forgotten = { rooms: [], conversations: [] };
+    this.#keeper.letGo();
   }
 
   /** Changes the person's language; what is shown follows. */
@@ -174,8 +169,8 @@ export class Store {
     const you = await call('PATCH', 'me', wire.me, { language });
     if (visit !== this.#visit) return;
     this.you.value = you;
-    this.#dirty.you = true;
-    this.#save();
+    this.#keeper.you();
+    this.#keeper.save();
   }
 
   /** Somebody looks at the page again: come back at once, or find out whether the line that seems to be there still is. */
@@ -207,36 +202,12 @@ export class Store {
     if (!moved || moved === held) return;
     this.#put(moved);
     this.marks.note('read', moved.room, moved.id, moved.read);
-    this.#save();
+    this.#keeper.save();
   }
 
   /** Fetches the page before what is held. */
-  async older(id: ConversationId, limit = HISTORY_PAGE): Promise<void> {
-    const held = this.conversations.value.get(id);
-    if (!held?.more || this.history.value.get(id) === 'loading') return;
-    const note = (state: 'loading' | 'failed' | null) => {
-      const history = new Map(this.history.value);
-      if (state) history.set(id, state);
-      else history.delete(id);
-      this.history.value = history;
-    };
-    note('loading');
-    const before = held.from;
-    const visit = this.#visit;
-    const path = `rooms/${held.room}/conversations/${id}/messages?before=${before}&limit=${limit}`;
-    try {
-      const page = await call('GET', path, wire.historyPage);
-      if (visit !== this.#visit) return;
-      batch(() => {
-        const now = this.conversations.value.get(id);
-        if (now) this.#put(withPage(now, before, page.messages, page.more));
-        note(null);
-      });
-      this.#save();
-    } catch (error) {
-      note('failed');
-      this.#refusedForGood(error);
-    }
+  older(id: ConversationId, limit?: number): Promise<void> {
+    return this.#older.older(id, limit);
   }
 
   /** Before each try to connect. A device that knows nothing yet fetches the first screen. */
@@ -262,8 +233,7 @@ export class Store {
       case 'welcome': {
         this.limits.value = frame.limits;
         if (this.#somebodyElse(frame.you)) return;
-        // What could not be fetched may be asked for again.
-        this.history.value = new Map([...this.history.value].filter(([, state]) => state === 'loading'));
+        this.#older.retry();
         const mine = new Set(frame.rooms.map(({ room }) => room));
         for (const room of [...this.#held]) if (!mine.has(room)) this.#forget(room);
         for (const { room, position } of frame.rooms) if (!this.#held.has(room)) this.#positions.set(room, position);
@@ -278,19 +248,19 @@ export class Store {
       }
       case 'event': {
         this.#positions.set(frame.room, frame.id);
-        this.#dirty.positions.add(frame.room);
+        this.#keeper.position(frame.room);
         if (frame.kind === 'member_joined' || frame.kind === 'member_left') void this.refresh();
         if (frame.conversation && frame.n !== undefined) {
           const address: Address = frame.about ? { kind: 'private', ...frame.about } : { kind: 'announcements' };
           this.#put(withEvent(this.conversation(frame.conversation, frame.room, address), frame));
           this.outbox.seen(frame.conversation, frame.n);
-          if ('message' in frame) this.#stopped(frame.conversation, frame.message.author);
+          if ('message' in frame) this.#writers.stopped(frame.conversation, frame.message.author);
         }
-        this.#save();
+        this.#keeper.save();
         return;
       }
       case 'caught_up':
-        return this.#save();
+        return this.#keeper.save();
       case 'reset':
         this.#forgetContent(frame.room);
         this.#positions.set(frame.room, frame.position);
@@ -311,19 +281,13 @@ export class Store {
         const moved = held && withMark(held, mark);
         if (moved && moved !== held) {
           this.#put(moved);
-          this.#save();
+          this.#keeper.save();
         }
         return;
       }
-      case 'typing': {
-        if (frame.person === this.you.value?.person) return;
-        const until = Date.now() + TYPING_MS;
-        this.typing.value = new Map(this.typing.value).set(frame.conversation, { person: frame.person, until });
-        setTimeout(() => {
-          if (this.typing.value.get(frame.conversation)?.until === until) this.#stopped(frame.conversation, frame.person);
-        }, TYPING_MS);
+      case 'typing':
+        if (frame.person !== this.you.value?.person) this.#writers.seen(frame.conversation, frame.person);
         return;
-      }
       case 'error':
         // Without a ref that we know: nothing waits for it.
         console.error('refused', frame.code, frame.message);
@@ -378,7 +342,7 @@ export class Store {
     if (this.#somebodyElse(home.you)) return;
     batch(() => {
       this.you.value = home.you;
-      this.#dirty.you = true;
+      this.#keeper.you();
       // A snapshot that was asked for before the session's start, or before a reset, has no place to go on from.
       const fresh = epoch === this.#epoch;
       const known = new Map(this.rooms.value.map((room) => [room.id, room]));
@@ -389,7 +353,7 @@ export class Store {
           if (!fresh) continue;
           if (!this.#positions.has(summary.room)) this.#positions.set(summary.room, summary.position);
           this.#held.add(summary.room);
-          this.#dirty.positions.add(summary.room);
+          this.#keeper.position(summary.room);
         }
         for (const one of summary.conversations) this.#mergeSummary(conversations, summary.room, one);
       }
@@ -397,27 +361,27 @@ export class Store {
       this.rooms.value = home.rooms
         .filter((summary) => this.#held.has(summary.room))
         .map(({ room, kind, title, school, role, students }) => {
-          this.#dirty.rooms.add(room);
+          this.#keeper.room(room);
           const { staff = [], families = [], detailed = false } = known.get(room) ?? {};
           return { id: room, kind, title, school, role, students, staff, families, detailed };
         })
         .sort(byTitle);
       this.phase.value = 'ready';
     });
-    this.#save();
+    this.#keeper.save();
   }
 
   #mergeSummary(into: Map<ConversationId, Conversation>, room: RoomId, summary: ConversationSummary): void {
     into.set(summary.conversation, withSummary(into.get(summary.conversation), room, summary, this.you.value?.person ?? ''));
-    this.#dirty.conversations.add(summary.conversation);
+    this.#keeper.conversation(summary.conversation);
   }
 
   #detail(detail: RoomDetail): void {
     this.rooms.value = this.rooms.value.map((room) =>
       room.id === detail.summary.room ? { ...room, staff: detail.staff, families: detail.families, detailed: true } : room,
     );
-    this.#dirty.rooms.add(detail.summary.room);
-    this.#save();
+    this.#keeper.room(detail.summary.room);
+    this.#keeper.save();
   }
 
   /** What came while this device was away and only a summary is held of: fetched before it is called delivered. */
@@ -442,7 +406,7 @@ export class Store {
 
   /** Notes as delivered what is on the device, if it is there without a hole since what was delivered before. */
   #noteDelivered(held: Conversation): void {
-    const stored = this.#stored.get(held.id);
+    const stored = this.#keeper.stored(held.id);
     if (!stored) return;
     const { delivered } = held.mine;
     const whole = !stored.more || stored.from <= delivered + 1;
@@ -457,16 +421,9 @@ export class Store {
     this.#put(withMark(held, { person, delivered: Math.max(delivered, n), read: kind === 'read' ? Math.max(read, n) : read }));
   }
 
-  #stopped(conversation: ConversationId, person: PersonId): void {
-    if (this.typing.value.get(conversation)?.person !== person) return;
-    const typing = new Map(this.typing.value);
-    typing.delete(conversation);
-    this.typing.value = typing;
-  }
-
   #put(conversation: Conversation): void {
     this.conversations.value = new Map(this.conversations.value).set(conversation.id, conversation);
-    this.#dirty.conversations.add(conversation.id);
+    this.#keeper.conversation(conversation.id);
   }
 
   #forgetContent(room: RoomId): void {
@@ -474,9 +431,7 @@ export class Store {
     const conversations = new Map(this.conversations.value);
     for (const { id } of gone) {
       conversations.delete(id);
-      this.#stored.delete(id);
-      this.#dirty.conversations.delete(id);
-      this.#forgotten.conversations.push(id);
+      this.#keeper.forgetConversation(id);
     }
     this.conversations.value = conversations;
     this.#positions.delete(room);
@@ -486,10 +441,8 @@ export class Store {
   #forget(room: RoomId): void {
     this.#forgetContent(room);
     this.rooms.value = this.rooms.value.filter((one) => one.id !== room);
-    this.#dirty.rooms.delete(room);
-    this.#dirty.positions.delete(room);
-    this.#forgotten.rooms.push(room);
-    this.#save();
+    this.#keeper.forgetRoom(room);
+    this.#keeper.save();
   }
 
   /** Whether the server says to sign in again; then the way in is shown. */
@@ -501,62 +454,10 @@ export class Store {
     void this.signedOut();
     return true;
   }
-
-  /** Stores what has changed; then, and only then, it may be called delivered. One transaction at a time. */
-  #save(): void {
-    if (this.#saving) return;
-    this.#saving = (async () => {
-      // What comes in the same turn is stored together.
-      await Promise.resolve();
-      while (this.#dirty.you || this.#dirty.rooms.size || this.#dirty.conversations.size || this.#dirty.positions.size
-        || this.#forgotten.rooms.length || this.#forgotten.conversations.length) {
-        const dirty = this.#dirty;
-        const forget = this.#forgotten;
-        this.#dirty = nothing();
-        this.#forgotten = { rooms: [], conversations: [] };
-        const conversations = [...dirty.conversations].flatMap((id) => this.conversations.value.get(id) ?? []);
-        const positions = new Map([...dirty.positions].filter((room) => this.#held.has(room))
-          .map((room) => [room, this.#positions.get(room) ?? null]));
-        await this.#storage.save({
-          ...(dirty.you && this.you.value ? { you: this.you.value } : {}),
-          rooms: this.rooms.value.filter((room) => dirty.rooms.has(room.id)),
-          conversations, positions, forget,
-        });
-        for (const conversation of conversations) {
-          if (!this.conversations.value.has(conversation.id)) continue;
-          this.#stored.set(conversation.id, conversation);
-          this.#noteDelivered(conversation);
-        }
-      }
-    })()
-      // A full disk: the page goes on from memory, and calls nothing delivered.
-      .catch((error: unknown) => console.error('not stored', error))
-      .finally(() => (this.#saving = null));
-  }
-}
-
-/** Nothing that would have to be stored. */
-function nothing() {
-  return { you: false, rooms: new Set<RoomId>(), conversations: new Set<ConversationId>(), positions: new Set<RoomId>() };
 }
 
 /** A room that its person has just left is not there for them; its `left` is on the way. */
 function leftMeanwhile(error: unknown): null {
   if (error instanceof Refused && error.status === 404) return null;
   throw error;
-}
-
-function byTitle(a: Room, b: Room): number {
-  return a.title.localeCompare(b.title, undefined, { numeric: true });
-}
-
-/** Who somebody is, for those who may know them in the room. */
-export function nameIn(room: Room, person: PersonId): string | null {
-  const families = room.families.flatMap((family) => [family.student, ...family.guardians]);
-  return [...room.staff, ...families, ...room.students].find((one) => one.person === person)?.name ?? null;
-}
-
-/** The newest message of a conversation, if one is held. */
-export function newest(conversation: Conversation | undefined): Message | undefined {
-  return conversation?.messages.at(-1);
 }
