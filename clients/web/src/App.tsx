@@ -94,14 +94,11 @@ function Columns() {
   // On a desktop the families stand beside the classes from the start; a phone shows them once a class was chosen.
   const chosen = here.page === 'home' ? rooms.find(({ role, kind }) => role === 'staff' && kind === 'class') : room;
   const conversation = here.page === 'room' ? here.conversation : null;
-  const news = [...store.conversations.value.values()].reduce((sum, one) => sum + unread(one), 0);
   const deepest = here.page !== 'room' ? 'home' : conversation || room?.role === 'guardian' ? 'conversation' : 'families';
-  useEffect(() => {
-    document.title = `${news > 0 ? `(${news}) ` : ''}${room ? `${room.title} – ` : ''}${t.homeroom}`;
-  }, [room?.title, news]);
   return (
     <main class={`columns ${teaches ? 'three' : 'two'} at-${deepest}`}>
       <h1 class="visually-hidden">{t.homeroom}</h1>
+      <Title of={room?.title} />
       <nav class="column home" aria-label={t.home}>
         <TopBar />
         <div class="pane-scroll">
@@ -121,6 +118,15 @@ function Columns() {
       </section>
     </main>
   );
+}
+
+/** The page's title: what is new, and where one is. By itself, so that not all is drawn anew when something is said. */
+function Title({ of }: { of: string | undefined }) {
+  const news = [...store.conversations.value.values()].reduce((sum, one) => sum + unread(one), 0);
+  useEffect(() => {
+    document.title = `${news > 0 ? `(${news}) ` : ''}${of ? `${of} – ` : ''}${t.homeroom}`;
+  }, [of, news]);
+  return null;
 }
 
 function Opened({ room, id }: { room: Room; id: ConversationId }) {

@@ -4,6 +4,7 @@ import { App } from './App';
 import { store } from './page';
 import { locale } from './i18n';
 import { directionOf } from './i18n/direction';
+import { paced } from './ui/pace';
 import './styles/tokens.css';
 import './styles/base.css';
 import './styles/layout.css';
@@ -24,16 +25,7 @@ if (import.meta.env.PROD) {
   navigator.serviceWorker?.register('/sw.js').catch((error: unknown) => console.warn('the page is not kept', error));
 }
 
-// Drawn once a frame, however much comes in; a page that nobody sees has no frames, and a title all the same.
-options.debounceRendering = (draw) => {
-  let done = false;
-  const once = () => {
-    if (!done) draw();
-    done = true;
-  };
-  if (!document.hidden) requestAnimationFrame(once);
-  setTimeout(once, 100);
-};
+options.debounceRendering = paced();
 
 const root = document.getElementById('app');
 if (root) render(<App />, root);

@@ -7,7 +7,7 @@ import { useState } from 'preact/hooks';
 import { store } from '../page';
 import { clock, t } from '../i18n';
 import { directionOf } from '../i18n/direction';
-import type { Envelope, Message, ProtectedSpan } from '../protocol';
+import type { Envelope, EventId, Message, ProtectedSpan } from '../protocol';
 import type { Pending } from '../store/outbox';
 import { Facts } from '../ui/Facts';
 import { Icon, type IconName } from '../ui/Icon';
@@ -50,8 +50,8 @@ interface Props {
   name: string | null;
   state: State | null;
   change: Pending | undefined;
-  edit: () => void;
-  takeBack: () => void;
+  edit: (message: Message) => void;
+  takeBack: (message: EventId) => void;
 }
 
 export function Bubble({ message, own, name, state, change, edit, takeBack }: Props) {
@@ -89,14 +89,14 @@ export function Bubble({ message, own, name, state, change, edit, takeBack }: Pr
       {change?.state === 'failed' && <Failed pending={change} />}
       {may && open === 'actions' && (
         <div class="actions">
-          <button type="button" class="button quiet" onClick={() => { setOpen(''); edit(); }}>{t.edit}</button>
+          <button type="button" class="button quiet" onClick={() => { setOpen(''); edit(message); }}>{t.edit}</button>
           <button type="button" class="button quiet" onClick={() => setOpen('ask')}>{t.takeBack}</button>
         </div>
       )}
       {may && open === 'ask' && (
         <div class="actions ask" role="group" aria-label={t.takeBack}>
           <p>{t.takeBackAsk}</p>
-          <button type="button" class="button danger" onClick={() => { setOpen(''); takeBack(); }}>{t.takeBack}</button>
+          <button type="button" class="button danger" onClick={() => { setOpen(''); takeBack(message.id); }}>{t.takeBack}</button>
           <button type="button" class="button quiet" onClick={() => setOpen('')}>{t.keep}</button>
         </div>
       )}

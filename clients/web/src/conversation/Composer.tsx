@@ -47,7 +47,8 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
   // The field is as high as its text, up to what the style sheet allows.
   useLayoutEffect(() => {
     const area = field.current;
-    if (!area) return;
+    // Where the style sheet can do it, nothing is measured here: that lays the whole page out.
+    if (!area || CSS.supports('field-sizing', 'content')) return;
     area.style.height = 'auto';
     area.style.height = `${area.scrollHeight + 2}px`;
   }, [text]);
@@ -67,7 +68,6 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
     submit(written);
     setText('');
     keepDraft(draftKey, '');
-    told.current = 0;
     field.current?.focus();
   };
   const keys = (event: KeyboardEvent) => {

@@ -3,7 +3,7 @@
  *
  * Owns: the list with its separators, scrolling and paging. Refuses to know: sending, storing, and reach.
  */
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { HOME, linkTo, store } from '../page';
 import { t } from '../i18n';
 import type { EventId, Message } from '../protocol';
@@ -13,6 +13,7 @@ import { type Conversation, reached } from '../store/conversation';
 import { type Room, nameIn } from '../store/room';
 import { conversationId } from '../store/uuid';
 import { Icon } from '../ui/Icon';
+import { memo } from '../ui/memo';
 import { Empty, Skeleton, Trouble } from '../ui/states';
 import { Bubble, PendingBubble } from './Bubble';
 import { Composer } from './Composer';
@@ -24,8 +25,10 @@ import { useReading } from './reading';
 const NEAR_PX = 80;
 /** A screen full: with less than this held, the page before is fetched at once. */
 const SCREEN_FULL = 15;
-/** So many rows are drawn at the end of a long conversation; more as somebody goes up. */
-const DRAWN = 100;
+/** So many messages at most are drawn at the end of a long conversation; more as somebody goes up. */
+const DRAWN = 50;
+/** The oldest that are drawn are let go so many at a time, and not one for each new one. */
+const STEP = 20;
 /** Of so many announcements the reach is fetched unasked; of older ones on request. */
 const REPORTS = 3;
 
@@ -33,7 +36,12 @@ export function ConversationPane({ room, conversation }: { room: Room; conversat
   const [editing, setEditing] = useState<Message | null>(null);
   useEffect(() => setEditing(null), [conversation.id]);
   const edited = editing && conversation.messages.find((message) => message.id === editing.id);
-  const takeBack = (message: EventId) => void store.act(conversation, { kind: 'retract', message });
+  // The same one for as long as the conversation is open: rows that are given another are drawn anew.
+  const { id } = conversation;
+  const takeBack = useCallback((message: EventId) => {
+    const held = store.conversations.peek().get(id);
+    if (held) void store.act(held, { kind: 'retract', message });
+  }, [id]);
   return (
     <>
       <ConversationHead room={room} conversation={conversation} />
@@ -60,12 +68,13 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
   const list = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
   const before = useRef({ height: 0, first: '', last: '' });
-  const top = useRef('');
+  /** The number of the first message that is drawn, while somebody reads further up. */
+  const top = useRef(0);
   const [, draw] = useState(0);
-  const all = entries(conversation, store.outbox.pending.value, newAfter);
-  const start = firstDrawn(all, atEnd.current ? null : top.current);
-  const shown = all.slice(start);
-  top.current = firstMessage(shown);
+  const { messages } = conversation;
+  if (atEnd.current) top.current = messages[firstAtEnd(messages.length)]?.n ?? 0;
+  const shown = entries(conversation, store.outbox.pending.value, newAfter, undefined, top.current);
+  const hidden = messages[0] !== undefined && messages[0].n < top.current;
   const newest = conversation.messages.at(-1);
   const history = store.history.value.get(id);
   const lastKey = shown.at(-1)?.key ?? '';
@@ -109,25 +118,26 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     onScroll();
   }, [id]);
 
-  useReading(list, shown.length, id, (n) => store.read(id, newest && n >= newest.n ? conversation.n : n));
+  useReading(list, id, (n) => store.read(id, newest && n >= newest.n ? conversation.n : n));
 
   const onScroll = () => {
     const box = list.current;
     if (!box) return;
     atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
     if (atEnd.current) setBelow(0);
-    if (box.scrollTop < NEAR_PX && !atEnd.current && history === undefined) goUp();
+    // A screen ahead, so that there is more before its reader comes to it.
+    if (box.scrollTop < box.clientHeight && !atEnd.current && history === undefined) goUp();
   };
   /** Draws more of what is held, and fetches what is not, before its reader comes to it. */
   const goUp = () => {
     atEnd.current = false;
     const drawMore = () => {
-      const held = entries(store.conversations.value.get(id) ?? conversation, store.outbox.pending.value, newAfter);
-      const at = held.findIndex((entry) => entry.key === top.current);
-      top.current = firstMessage(held.slice(Math.max(0, at - DRAWN)));
+      const held = store.conversations.peek().get(id)?.messages ?? messages;
+      const at = held.findIndex(({ n }) => n >= top.current);
+      top.current = held[Math.max(0, at - DRAWN)]?.n ?? 0;
       draw((times) => times + 1);
     };
-    if (start > 0) drawMore();
+    if (hidden) drawMore();
     else if (more) void store.older(id).then(drawMore);
   };
   const toEnd = () => {
@@ -138,7 +148,7 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
   return (
     <div class="messages-place">
       <div class="messages" ref={list} onScroll={onScroll} tabIndex={0} role="region" aria-label={t.messages}>
-        <Older conversation={conversation} hidden={start > 0} goUp={goUp} />
+        <Older conversation={conversation} hidden={hidden} goUp={goUp} />
         {shown.length === 0 && !more && <Nothing room={room} conversation={conversation} />}
         {shown.length === 0 && more && history === 'loading' && <Skeleton />}
         <ol>
@@ -158,33 +168,27 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
 function Row({ entry, room, conversation, edit, takeBack }: ListProps & { entry: Entry }) {
   if (entry.kind === 'day') return <li class="day"><span>{entry.name}</span></li>;
   if (entry.kind === 'new') return <li class="new-line"><span>{t.newFromHere}</span></li>;
-  if (entry.kind === 'pending') return <li><PendingBubble pending={entry.pending} /></li>;
+  if (entry.kind === 'pending') return <li><Sending pending={entry.pending} /></li>;
   const { message, first, change } = entry;
   const own = message.author === conversation.mine.person;
   const forAll = conversation.address.kind === 'announcements';
   return (
     <li data-n={message.n}>
-      <Bubble message={message} own={own} change={change}
+      <Said message={message} own={own} change={change}
         name={!own && first ? nameIn(room, message.author) ?? room.title : null}
         state={own ? (forAll ? 'sent' : reached(conversation, message)) : null}
-        edit={() => edit(message)} takeBack={() => takeBack(message.id)} />
+        edit={edit} takeBack={takeBack} />
       {forAll && room.role === 'staff' && message.envelope && <ReachLine room={room} message={message} own={own} unasked={conversation.messages.slice(-REPORTS).includes(message)} />}
     </li>
   );
 }
 
-/** Where to begin drawing: at this entry, or so that the last ones are drawn. */
-function firstDrawn(all: readonly Entry[], from: string | null): number {
-  let at = from === null ? -1 : all.findIndex((entry) => entry.key === from);
-  if (at < 0) return Math.max(0, all.length - DRAWN);
-  // With the day that stands above it.
-  while (at > 0 && all[at - 1]?.kind !== 'message') at -= 1;
-  return at;
-}
+const Said = memo(Bubble);
+const Sending = memo(PendingBubble);
 
-/** The key of the first message: separators are other ones when older messages come in before them. */
-function firstMessage(shown: readonly Entry[]): string {
-  return shown.find((entry) => entry.kind === 'message')?.key ?? '';
+/** Where to begin drawing at the end of so many messages. */
+function firstAtEnd(messages: number): number {
+  return Math.max(0, Math.ceil((messages - DRAWN) / STEP) * STEP);
 }
 
 function Older({ conversation, hidden, goUp }: { conversation: Conversation; hidden: boolean; goUp: () => void }) {

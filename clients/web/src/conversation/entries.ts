@@ -16,15 +16,15 @@ export type Entry =
 
 /**
  * The entries of a conversation. `newAfter` is what had been read when it was opened: the first message by others after
- * it gets a line above it.
+ * it gets a line above it. Only those from the message number `from` on are made: nobody sees the others.
  */
-export function entries(held: Conversation, pending: readonly Pending[], newAfter: number, now = new Date()): Entry[] {
+export function entries(held: Conversation, pending: readonly Pending[], newAfter: number, now = new Date(), from = 0): Entry[] {
   const all: Entry[] = [];
   const own = pending.filter((item) => item.conversation === held.id);
-  const arrived = new Set(held.messages.map((message) => message.client_id));
+  const arrived = new Set(own.length > 0 ? held.messages.map((message) => message.client_id) : []);
+  const firstNew = held.messages.find((message) => message.n > newAfter && message.author !== held.mine.person);
   let day = '';
   let author = '';
-  let marked = false;
   const onDay = (at: string) => {
     const name = dayName(at, now);
     if (name === day) return;
@@ -33,9 +33,9 @@ export function entries(held: Conversation, pending: readonly Pending[], newAfte
     all.push({ kind: 'day', key: `day ${at}`, name });
   };
   for (const message of held.messages) {
+    if (message.n < from) continue;
     onDay(message.at);
-    if (!marked && message.n > newAfter && message.author !== held.mine.person) {
-      marked = true;
+    if (message === firstNew) {
       author = '';
       all.push({ kind: 'new', key: 'new' });
     }

@@ -104,8 +104,11 @@ export function CodePage({ entered, said }: { entered: () => void; said?: string
   const [code, setCode] = useState('');
   const send = (event: Event) => {
     event.preventDefault();
-    if (!name.trim() || !code.trim()) fail(t.signInBoth);
-    else void submit({ name: name.trim(), code: code.trim(), keep: 'cookie' });
+    // From the fields and not from the last drawing: the last letter may be newer than that.
+    const given = new FormData(event.currentTarget as HTMLFormElement);
+    const written = (field: string) => String(given.get(field) ?? '').trim();
+    if (!written('name') || !written('code')) fail(t.signInBoth);
+    else void submit({ name: written('name'), code: written('code'), keep: 'cookie' });
   };
   const invalid = attempt.state === 'failed';
   return (
@@ -116,10 +119,10 @@ export function CodePage({ entered, said }: { entered: () => void; said?: string
       <p>{t.signInHint}</p>
       <form onSubmit={send} noValidate>
         <label for="name">{t.signInName}</label>
-        <input id="name" class="field" value={name} onInput={(event) => setName(event.currentTarget.value)}
+        <input id="name" name="name" class="field" value={name} onInput={(event) => setName(event.currentTarget.value)}
           autocomplete="username" autocapitalize="none" autocorrect="off" spellcheck={false} aria-invalid={invalid} />
         <label for="code">{t.signInCode}</label>
-        <input id="code" class="field code" value={code} onInput={(event) => setCode(event.currentTarget.value)}
+        <input id="code" name="code" class="field code" value={code} onInput={(event) => setCode(event.currentTarget.value)}
           autocomplete="one-time-code" autocapitalize="characters" autocorrect="off" spellcheck={false} maxLength={20}
           aria-describedby="code-hint" aria-invalid={invalid} />
         <p id="code-hint" class="small">{t.signInCodeHint}</p>

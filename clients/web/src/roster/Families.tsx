@@ -8,6 +8,7 @@ import { Preview, Unread, When } from '../conversation/Preview';
 import { languageName, t } from '../i18n';
 import type { Room } from '../store/room';
 import { Icon } from '../ui/Icon';
+import { memo } from '../ui/memo';
 import { Empty, Skeleton, Trouble } from '../ui/states';
 import { Avatar } from './Avatar';
 import { AnnouncementsRow } from './FamilyHome';
@@ -55,7 +56,7 @@ function List({ room, waiting, others }: { room: Room; waiting: Row[]; others: R
   );
 }
 
-function FamilyRow({ room, row }: { room: Room; row: Row }) {
+const FamilyRow = memo(function FamilyRow({ room, row }: { room: Room; row: Row }) {
   const { student } = row.family;
   return (
     <li class="family card">
@@ -69,7 +70,7 @@ function FamilyRow({ room, row }: { room: Room; row: Row }) {
       </ul>
     </li>
   );
-}
+});
 
 function GuardianRow({ room, line }: { room: Room; line: Line }) {
   const { guardian, conversation } = line;

@@ -25,14 +25,23 @@ export interface Row {
   latest: string;
 }
 
+/** Rows as they were made last: one in which nothing was said since is the same one, and need not be drawn again. */
+const made = new WeakMap<Family, Row>();
+
+function rowOf(family: Family, conversations: ReadonlyMap<ConversationId, Conversation>): Row {
+  const known = made.get(family);
+  if (known && known.lines.every(({ guardian, conversation }) => conversations.get(guardian.conversation) === conversation)) return known;
+  const lines = family.guardians.map((guardian) => line(guardian, conversations.get(guardian.conversation)));
+  const waiting = lines.filter((one) => one.waits);
+  const latest = waiting.map((one) => one.last?.at ?? '').sort().at(-1) ?? '';
+  const row = { family, lines, waits: waiting.length > 0, latest };
+  made.set(family, row);
+  return row;
+}
+
 /** Rows whose guardians wait for an answer, newest first; then the others, by the student's name. */
 export function sorted(families: readonly Family[], conversations: ReadonlyMap<ConversationId, Conversation>): { waiting: Row[]; others: Row[] } {
-  const rows = families.map((family) => {
-    const lines = family.guardians.map((guardian) => line(guardian, conversations.get(guardian.conversation)));
-    const waiting = lines.filter((one) => one.waits);
-    const latest = waiting.map((one) => one.last?.at ?? '').sort().at(-1) ?? '';
-    return { family, lines, waits: waiting.length > 0, latest };
-  });
+  const rows = families.map((family) => rowOf(family, conversations));
   const waiting = rows.filter((row) => row.waits).sort((a, b) => (a.latest < b.latest ? 1 : -1));
   const others = rows.filter((row) => !row.waits)
     .sort((a, b) => inOrder(a.family.student.name, b.family.student.name));

@@ -51,6 +51,8 @@ function later(a: Message, b: Message): Message {
 /** Puts messages in their places, each once. */
 function withMessages(held: readonly Message[], given: readonly Message[]): readonly Message[] {
   if (given.length === 0) return held;
+  const [first] = given;
+  if (given.length === 1 && first && first.n > (held.at(-1)?.n ?? 0)) return [...held, first];
   const byN = new Map(held.map((message) => [message.n, message]));
   for (const message of given) {
     const known = byN.get(message.n);
@@ -139,12 +141,20 @@ export function withRead(held: Conversation, n: number): Conversation {
 
 /** Messages by others that the person has not read. */
 export function unread(held: Conversation): number {
-  const isUnread = (message: Message) => message.n > held.read && message.author !== held.mine.person && !message.retracted_at;
-  const counted = held.messages.filter(isUnread).length;
+  const after = (n: number) => {
+    let count = 0;
+    // From the end: what is unread is short, what is held may be long.
+    for (let i = held.messages.length - 1; i >= 0; i--) {
+      const message = held.messages[i]!;
+      if (message.n <= n) break;
+      if (message.author !== held.mine.person && !message.retracted_at) count += 1;
+    }
+    return count;
+  };
+  const counted = after(held.read);
   // Where what is held does not reach back to what was read, the server's count stands for the rest.
   if (held.from <= held.read + 1 || !held.more || held.read >= held.counted.at) return counted;
-  const since = held.messages.filter((message) => message.n > held.counted.at && isUnread(message)).length;
-  return Math.max(counted, held.counted.unread + since);
+  return Math.max(counted, held.counted.unread + after(held.counted.at));
 }
 
 /** How far a message of one's own has come, from the marks of those it is for: the guardian, or anyone of the staff. */

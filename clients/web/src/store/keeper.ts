@@ -9,6 +9,9 @@ import type { Conversation } from './conversation';
 import type { Room } from './room';
 import type { Changes, Storage } from './storage';
 
+/** While much comes in it is stored so often at most. What is not stored yet is not called delivered, and comes again. */
+const BETWEEN_MS = 100;
+
 /** What is held now, for the moment in which it is stored. */
 export interface Holdings {
   you(): You | null;
@@ -111,6 +114,7 @@ export class Keeper {
         this.#stored.set(conversation.id, conversation);
         holdings.stored(conversation);
       }
+      await new Promise((resolve) => setTimeout(resolve, BETWEEN_MS));
     }
   }
 

@@ -9,6 +9,8 @@ import { CommandRefused, type Answer, type Unsent } from '../connection/connecti
 
 /** Room is left for posts in the 20 commands a second that a session may send. */
 const BETWEEN_MS = 80;
+/** One that has just been told is told again after this at the soonest: what comes meanwhile is told together. */
+const AGAIN_MS = 400;
 
 type Kind = 'delivered' | 'read';
 interface Mark {
@@ -20,6 +22,8 @@ interface Mark {
 
 export class Marks {
   #due = new Map<string, Mark>();
+  /** When each was told last. */
+  #lastTold = new Map<string, number>();
   #running = false;
   #online = false;
 
@@ -50,13 +54,19 @@ export class Marks {
     if (this.#running) return;
     this.#running = true;
     while (this.#online) {
+      if (this.#due.size === 0) break;
+      const rested = [...this.#due].filter(([key]) => Date.now() - (this.#lastTold.get(key) ?? 0) >= AGAIN_MS);
       // What was read matters more to the other side than what was stored.
-      const next = [...this.#due].find(([, mark]) => mark.kind === 'read') ?? [...this.#due][0];
-      if (!next) break;
+      const next = rested.find(([, mark]) => mark.kind === 'read') ?? rested[0];
+      if (!next) {
+        await new Promise((resolve) => setTimeout(resolve, BETWEEN_MS));
+        continue;
+      }
       const [key, mark] = next;
       let pause = BETWEEN_MS;
       try {
         await this.send({ type: mark.kind, room: mark.room, conversation: mark.conversation, n: mark.n });
+        this.#lastTold.set(key, Date.now());
         this.told(mark.kind, mark.conversation, mark.n);
         if (this.#due.get(key) === mark) this.#due.delete(key);
       } catch (error) {

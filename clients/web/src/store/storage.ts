@@ -6,16 +6,21 @@
  * Two pages of the same person may be open. Both write here, so a conversation is merged with what is stored, in the
  * same transaction, and never overwritten: what a stored position stands for is then there whichever page wrote last.
  *
+ * Messages are records of their own beside the heads of their conversations: to store one more costs one more, however long
+ * the conversation is. A stored head stands for every message from its `from` to its `n`.
+ *
  * Where there is no IndexedDB (some private windows) everything works from memory and is fetched anew at each start.
  */
-import type { ConversationId, EventId, RoomId, You } from '../protocol';
+import type { ConversationId, EventId, Message, RoomId, You } from '../protocol';
 import type { Pending } from './outbox';
 import type { Conversation } from './conversation';
 import type { Room } from './room';
 
 /** Older messages than these are fetched again when somebody scrolls that far. */
 const KEPT_MESSAGES = 200;
-const VERSION = 1;
+/** So many more may be there before the oldest are deleted, all at once. */
+const SLACK = 50;
+const VERSION = 2;
 
 /** All that is kept. */
 export interface Kept {
@@ -35,10 +40,17 @@ export interface Changes {
   forget: { rooms: RoomId[]; conversations: ConversationId[] };
 }
 
-const STORES = ['people', 'rooms', 'conversations', 'positions', 'outbox'] as const;
+const STORES = ['people', 'rooms', 'conversations', 'messages', 'positions', 'outbox'] as const;
 
 export class Storage {
   #db: Promise<IDBDatabase | null>;
+  /** What this page knows to be stored: of that only what has changed is written. */
+  readonly #known = new Map<ConversationId, Conversation>();
+  /** What is to be written to the outbox next: something to keep, or null to drop it. */
+  #unwritten = new Map<string, Pending | null>();
+  /** The batch that is forming, and the one after which it is written. */
+  #batch: Promise<void> | null = null;
+  #before: Promise<unknown> = Promise.resolve();
 
   constructor(name = 'homeroom', factory: IDBFactory | undefined = globalThis.indexedDB) {
     this.#db = open(name, factory);
@@ -51,14 +63,20 @@ export class Storage {
     if (!db) return kept;
     const at = db.transaction([...STORES]);
     const all = <T>(store: (typeof STORES)[number]) => result<T[]>(at.objectStore(store).getAll());
-    const [people, rooms, conversations, positions, keys, pending] = await Promise.all([
+    const [people, rooms, heads, messages, places, positions, keys, pending] = await Promise.all([
       all<You>('people'),
       all<Room>('rooms'),
       all<Conversation>('conversations'),
+      all<Message>('messages'),
+      result(at.objectStore('messages').getAllKeys()),
       all<EventId | ''>('positions'),
       result(at.objectStore('positions').getAllKeys()),
       all<Pending>('outbox'),
     ]);
+    const said = new Map<ConversationId, Message[]>(heads.map(({ id }) => [id, []]));
+    places.forEach((place, i) => said.get((place as MessageKey)[0])?.push(messages[i]!));
+    const conversations = heads.map((head) => ({ ...head, messages: said.get(head.id) ?? [] }));
+    for (const conversation of conversations) this.#known.set(conversation.id, conversation);
     return {
       you: people[0],
       rooms,
@@ -72,35 +90,38 @@ export class Storage {
   async save(changes: Changes): Promise<void> {
     const db = await this.#db;
     if (!db) return;
-    const at = db.transaction(['people', 'rooms', 'conversations', 'positions'], 'readwrite');
+    const at = db.transaction(['people', 'rooms', 'conversations', 'messages', 'positions'], 'readwrite');
     if (changes.you) at.objectStore('people').put(changes.you, 'you');
     for (const room of changes.rooms) at.objectStore('rooms').put(room, room.id);
     for (const [room, position] of changes.positions) at.objectStore('positions').put(position ?? '', room);
-    const conversations = at.objectStore('conversations');
     for (const room of changes.forget.rooms) {
       at.objectStore('rooms').delete(room);
       at.objectStore('positions').delete(room);
     }
-    for (const conversation of changes.forget.conversations) conversations.delete(conversation);
-    for (const conversation of changes.conversations) {
-      const request: IDBRequest<Conversation | undefined> = conversations.get(conversation.id);
-      request.onsuccess = () => conversations.put(shortened(joined(request.result, conversation)), conversation.id);
+    for (const id of changes.forget.conversations) {
+      this.#known.delete(id);
+      at.objectStore('conversations').delete(id);
+      at.objectStore('messages').delete(messagesOf(id));
     }
+    for (const conversation of changes.conversations) join(at, conversation, this.#known.get(conversation.id));
     await done(at);
+    for (const conversation of changes.conversations) this.#known.set(conversation.id, conversation);
   }
 
   /** Keeps something to be sent until it was acknowledged. */
   async keepPending(pending: Pending): Promise<void> {
-    await this.#outbox((outbox) => outbox.put(pending, pending.clientId));
+    await this.#outbox(pending.clientId, pending);
   }
 
   /** Forgets something that was sent. */
   async dropPending(clientId: string): Promise<void> {
-    await this.#outbox((outbox) => outbox.delete(clientId));
+    await this.#outbox(clientId, null);
   }
 
   /** Forgets everything: somebody signed out. */
   async clear(): Promise<void> {
+    this.#known.clear();
+    this.#unwritten.clear();
     const db = await this.#db;
     if (!db) return;
     const at = db.transaction([...STORES], 'readwrite');
@@ -108,30 +129,87 @@ export class Storage {
     await done(at);
   }
 
-  async #outbox(change: (outbox: IDBObjectStore) => void): Promise<void> {
+  /** While one batch is being written the next one forms; what was acknowledged before it was written need not be. */
+  #outbox(clientId: string, pending: Pending | null): Promise<void> {
+    this.#unwritten.set(clientId, pending);
+    if (!this.#batch) {
+      const batch = this.#before.then(() => this.#writeOutbox());
+      this.#batch = batch;
+      // One batch that failed does not keep the next one from being tried.
+      this.#before = batch.catch(() => undefined);
+    }
+    return this.#batch;
+  }
+
+  async #writeOutbox(): Promise<void> {
     const db = await this.#db;
-    if (!db) return;
-    const at = db.transaction('outbox', 'readwrite', { durability: 'strict' });
-    change(at.objectStore('outbox'));
+    const batch = this.#unwritten;
+    this.#unwritten = new Map();
+    this.#batch = null;
+    if (!db || batch.size === 0) return;
+    // What was written must outlive the machine; what was sent may be sent again.
+    const durability = [...batch.values()].some(Boolean) ? 'strict' : 'relaxed';
+    const at = db.transaction('outbox', 'readwrite', { durability });
+    const outbox = at.objectStore('outbox');
+    for (const [clientId, pending] of batch) {
+      if (pending) outbox.put(pending, clientId);
+      else outbox.delete(clientId);
+    }
     await done(at);
   }
 }
 
-/** What another page stored and what this one holds, as one stretch. */
-function joined(stored: Conversation | undefined, held: Conversation): Conversation {
-  if (!stored) return held;
-  const touching = stored.n + 1 >= held.from && held.n + 1 >= stored.from;
-  if (!touching) return held.n >= stored.n ? held : stored;
-  const messages = new Map(stored.messages.map((message) => [message.n, message]));
-  const newer = held.n >= stored.n;
-  for (const message of held.messages) if (newer || !messages.has(message.n)) messages.set(message.n, message);
-  const longer = stored.from < held.from ? stored : held;
-  return {
-    ...(newer ? held : stored),
-    from: longer.from,
-    more: longer.more,
-    messages: [...messages.values()].sort((a, b) => a.n - b.n),
-    read: Math.max(stored.read, held.read),
+type MessageKey = [ConversationId, number];
+
+/** The keys of a conversation's messages, up to before a number. An array comes after every number. */
+function messagesOf(id: ConversationId, before?: number): IDBKeyRange {
+  return IDBKeyRange.bound([id], [id, before ?? []], false, true);
+}
+
+/**
+ * Makes one stretch of what is stored, perhaps by another page, and what this one holds. Of what this page knows to be
+ * stored (`known`) only what has changed is written.
+ */
+function join(at: IDBTransaction, held: Conversation, known: Conversation | undefined): void {
+  const heads = at.objectStore('conversations');
+  const messages = at.objectStore('messages');
+  const put = (message: Message) => messages.put(message, [held.id, message.n] satisfies MessageKey);
+  const request: IDBRequest<Conversation | undefined> = heads.get(held.id);
+  request.onsuccess = () => {
+    const stored = request.result;
+    const newer = !stored || held.n >= stored.n;
+    if (!stored || stored.n + 1 < held.from || held.n + 1 < stored.from) {
+      if (!newer) return;
+      const short = shortened(held);
+      messages.delete(messagesOf(held.id));
+      short.messages.forEach(put);
+      heads.put({ ...short, messages: [] }, held.id);
+      return;
+    }
+    const unchanged = new Set(known?.messages);
+    // Older ones than are kept are not stored again.
+    const longer = held.from < stored.from && held.n - held.from < KEPT_MESSAGES + SLACK;
+    for (const message of held.messages) {
+      const missing = message.n > stored.n || (longer && message.n < stored.from);
+      const changed = newer && message.n >= stored.from && !unchanged.has(message);
+      if (missing || changed) put(message);
+    }
+    const { from, more } = longer ? held : stored;
+    const head = { ...(newer ? held : stored), from, more, messages: [], read: Math.max(stored.read, held.read) };
+    heads.put(head, held.id);
+    if (head.n - from >= KEPT_MESSAGES + SLACK) shorten(at, head);
+  };
+}
+
+/** Deletes the oldest messages of a long conversation. */
+function shorten(at: IDBTransaction, head: Conversation): void {
+  const messages = at.objectStore('messages');
+  const request = messages.getAllKeys(messagesOf(head.id));
+  request.onsuccess = () => {
+    const from = (request.result.at(-KEPT_MESSAGES) as MessageKey | undefined)?.[1] ?? head.from;
+    if (from <= head.from) return;
+    messages.delete(messagesOf(head.id, from));
+    at.objectStore('conversations').put({ ...head, from, more: true }, head.id);
   };
 }
 
@@ -152,12 +230,29 @@ function open(name: string, factory: IDBFactory | undefined): Promise<IDBDatabas
       return resolve(null);
     }
     request.onupgradeneeded = () => {
-      for (const store of STORES) request.result.createObjectStore(store);
+      for (const store of STORES) if (!request.result.objectStoreNames.contains(store)) request.result.createObjectStore(store);
+      if (request.transaction) separateMessages(request.transaction);
     };
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => {
+      // A page of a newer version may not have to wait for this one.
+      request.result.onversionchange = () => request.result.close();
+      resolve(request.result);
+    };
     request.onerror = () => resolve(null);
     request.onblocked = () => resolve(null);
   });
+}
+
+/** Version 1 kept messages inside their conversations. */
+function separateMessages(at: IDBTransaction): void {
+  const heads = at.objectStore('conversations');
+  const request: IDBRequest<Conversation[]> = heads.getAll();
+  request.onsuccess = () => {
+    for (const head of request.result) {
+      for (const message of head.messages) at.objectStore('messages').put(message, [head.id, message.n] satisfies MessageKey);
+      heads.put({ ...head, messages: [] }, head.id);
+    }
+  };
 }
 
 function result<T>(request: IDBRequest<T>): Promise<T> {

@@ -1,9 +1,10 @@
+import 'fake-indexeddb/auto';
 import { IDBFactory } from 'fake-indexeddb';
 import { describe, expect, it, vi } from 'vitest';
 import { withEvent } from '../../src/store/conversation';
 import { type Changes, Storage } from '../../src/store/storage';
 import type { Pending } from '../../src/store/outbox';
-import { CONVERSATION, ROOM, empty, posted } from './samples';
+import { CONVERSATION, ROOM, changed, empty, message, posted } from './samples';
 
 const changes = (more: Partial<Changes>): Changes => ({
   rooms: [], conversations: [], positions: new Map(), forget: { rooms: [], conversations: [] }, ...more,
@@ -57,6 +58,33 @@ describe('storage', () => {
     expect((await storage.load()).pending.map((item) => item.clientId)).toEqual(['b', 'a']);
     await storage.dropPending('b');
     expect((await storage.load()).pending).toHaveLength(1);
+  });
+
+  it('writes what has changed since it was stored last: what is new, and what was edited', async () => {
+    const factory = new IDBFactory();
+    const storage = new Storage('t', factory);
+    const held = upTo(3);
+    await storage.save(changes({ conversations: [held] }));
+    const put = vi.spyOn(IDBObjectStore.prototype, 'put');
+    const edited = withEvent(held, changed(4, 'edited', message(2, 'better', { edited_at: '2026-11-24T11:00:00.000Z' })));
+    const longer = withEvent(edited, posted(5));
+    await storage.save(changes({ conversations: [longer] }));
+    expect(put.mock.calls.map(([, key]) => key)).toEqual([[CONVERSATION, 2], [CONVERSATION, 5], CONVERSATION]);
+    put.mockRestore();
+    expect((await new Storage('t', factory).load()).conversations).toEqual([longer]);
+  });
+
+  it('takes over what an earlier version stored', async () => {
+    const factory = new IDBFactory();
+    await new Promise<void>((resolve) => {
+      const request = factory.open('t', 1);
+      request.onupgradeneeded = () => {
+        for (const store of ['people', 'rooms', 'conversations', 'positions', 'outbox']) request.result.createObjectStore(store);
+        request.transaction!.objectStore('conversations').put(upTo(3), CONVERSATION);
+      };
+      request.onsuccess = () => (request.result.close(), resolve());
+    });
+    expect((await new Storage('t', factory).load()).conversations).toEqual([upTo(3)]);
   });
 
   it('forgets a room with all in it, and everything when somebody signs out', async () => {
