@@ -22,6 +22,7 @@ FAMILIES = {
     "so": (["Hodan", "Abdi", "Amina", "Yusuf", "Fatuma", "Ismail", "Sahra", "Guled"], ["Warsame", "Farah", "Abdullahi", "Hersi", "Jama", "Duale"]),
     "uk": (["Oksana", "Andriy", "Sofiia", "Taras", "Iryna", "Danylo", "Kateryna", "Bohdan"], ["Kovalenko", "Shevchenko", "Bondar", "Melnyk", "Tkachuk", "Lysenko"]),
 }
+LANGUAGE_NAMES = {"en": "English", "es": "Spanish", "ar": "Arabic", "vi": "Vietnamese", "uk": "Ukrainian"}
 LANGUAGES = ["en", "en", "en", "es", "es", "es", "ar", "ar", "vi", "zh-Hans", "so", "uk"]
 CLASSES = [("2A", "Maple"), ("4B", "Cedar"), ("5C", "Birch"), ("7A", "Rowan")]
 STAFF = [("Elena", "Alvarez"), ("James", "Okafor"), ("Priya", "Raman"), ("Tom", "Becker"), ("Sarah", "Lindqvist"), ("Daniel", "Moreau")]
@@ -48,16 +49,30 @@ def username(given, family, taken):
 
 
 def people(file, users, who):
-    """Whom `make run` prints links for: a teacher, and a guardian of each of some languages."""
-    guardians = [user for user in users if user[0].startswith("guardian-")]
+    """Whom `make run` prints links for: a teacher, a guardian of each of some languages, and both parents of a child who live apart."""
+    guardians = list(zip([user for user in users if user[0].startswith("guardian-")], who))
     shown = ["# username<TAB>who they are; `make run` prints a sign-in link for each", "james.okafor\tMr Okafor, teacher of Class 4B"]
-    seen = set()
-    for user, (language, shape, spoken, children, given, surname) in zip(guardians, who):
-        if spoken in seen or spoken not in ("es", "ar", "vi", "uk", "en"):
+
+    def show(username, person, more=""):
+        _, _, spoken, children, given, surname = person
+        note = f"{len(children)} children" if len(children) > 1 else "1 child"
+        shown.append(f"{username}\t{given} {surname}, reads {LANGUAGE_NAMES[spoken]}, {note}{more}")
+
+    seen, named = set(), set()
+    for user, person in guardians:
+        spoken = person[2]
+        if spoken in seen or spoken not in LANGUAGE_NAMES:
             continue
         seen.add(spoken)
-        note = f"{len(children)} children" if len(children) > 1 else "1 child"
-        shown.append(f"{user[6]}\t{given} {surname}, reads {spoken}, {note}")
+        named.add(user[6])
+        show(user[6], person)
+    for (user, person), (other, another) in zip(guardians, guardians[1:]):
+        languages = {person[2], another[2]}
+        apart = person[1] == "separated" and person[3] == another[3] and len(person[3]) == 1
+        if apart and len(languages) == 2 and languages <= LANGUAGE_NAMES.keys() and not named & {user[6], other[6]}:
+            show(user[6], person, f" with {another[4]} {another[5]}, apart")
+            show(other[6], another, f" with {person[4]} {person[5]}, apart")
+            break
     file.write_text("\n".join(shown) + "\n", encoding="utf-8")
 
 
@@ -120,10 +135,15 @@ def main():
             demographics.append([source_id, "", "", f"{2019 - names.index(next(n for n in names if n[0] == place)) % 6}-0{1 + student % 9}-1{student % 9}"])
             ids.append(source_id)
             student += 1
+        named = set()
         adults = {"together": 2, "separated": 2, "one": 1, "grandparent": 1}[shape]
         for adult in range(adults):
             role = "relative" if shape == "grandparent" else "parent" if adult == 0 else "guardian"
             given = "Ana" if first and adult == 0 else chance.choice(given_names)
+            # Two adults of a family are told apart by their names.
+            while given in named:
+                given = given_names[(given_names.index(given) + 1) % len(given_names)]
+            named.add(given)
             surname = chance.choice(family_names) if shape == "separated" and adult == 1 else family
             spoken = "en" if shape == "separated" and adult == 1 and chance.random() < 0.5 else language
             guardian += 1
