@@ -12,6 +12,7 @@ use crate::identity::full_name;
 use crate::log::row::MessageRow;
 use crate::log::{Place, Sight, Subject, Thread, View, members, read};
 use crate::message_select;
+use chrono::Utc;
 use homeroom_protocol::{
     About, Address, ConversationId, ConversationSummary, Family, Guardian, Language, Mark, Message, Person, PersonId,
     Role, RoomDetail, RoomId, RoomSummary,
@@ -240,8 +241,9 @@ struct FamilyRow {
     reached: Option<bool>,
 }
 
-/// The students of the room's class with their guardians in the room, by name.
+/// The students who are enrolled in the room's class today, with their guardians in the room, by name.
 async fn families(db: &Db, room: RoomId) -> Result<Vec<Family>, sqlx::Error> {
+    let today = Utc::now().date_naive().format("%Y-%m-%d").to_string();
     let rows = fetch_all!(
         db.reads(),
         FamilyRow,
@@ -252,9 +254,10 @@ async fn families(db: &Db, room: RoomId) -> Result<Vec<Family>, sqlx::Error> {
          JOIN person s ON s.id = e.person_id
          LEFT JOIN membership m ON m.room_id = r.id AND m.student_id = s.id AND m.role = 'guardian' AND m.left_seq IS NULL
          LEFT JOIN person g ON g.id = m.person_id
-         WHERE r.id = $1
+         WHERE r.id = $1 AND COALESCE(e.begins_on, $2) <= $2 AND COALESCE(e.ends_on, $2) >= $2
          ORDER BY s.family_name, s.given_name, s.id, g.family_name, g.given_name, g.id",
-        room.0
+        room.0,
+        &today
     )?;
     let mut families: Vec<Family> = Vec::new();
     for row in rows {

@@ -128,6 +128,12 @@ async fn snapshots_show_each_their_own(ground: Ground) {
     let families = detail["families"].as_array().unwrap();
     assert_eq!(families.len(), 2);
     assert_eq!(families[0]["guardians"].as_array().unwrap().len(), 1);
+    let text = "UPDATE enrollment SET ends_on = '2020-01-31' WHERE person_id = $1";
+    homeroom::execute!(node.log().db().writes(), text, school.bens_child.0).unwrap();
+    let (_, later) = get(&node, school.teacher, &format!("/api/v1/rooms/{room}")).await;
+    let children: Vec<&Value> =
+        later["families"].as_array().unwrap().iter().map(|family| &family["student"]["name"]).collect();
+    assert_eq!(children, ["Maria Silva"], "an enrolment that has ended is no family of the class");
     assert_eq!(detail["summary"]["conversations"].as_array().unwrap().len(), 3);
     assert_eq!(
         get(&node, school.teacher, &format!("/api/v1/rooms/{}", uuid::Uuid::now_v7())).await.0,
