@@ -327,13 +327,24 @@ pub async fn still_signed_in(db: &Db, logins: &[Uuid]) -> Result<HashSet<Uuid>, 
 /// # Errors
 /// When the database does not answer.
 pub async fn sign_out_everywhere(db: &Db, person: PersonId) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut tx = db.begin().await?;
+    let logins = sign_out_within(&mut tx, person).await?;
+    tx.commit().await?;
+    Ok(logins)
+}
+
+/// The same within a transaction: whoever leaves the school is signed out in the same step.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sign_out_within(tx: &mut Tx, person: PersonId) -> Result<Vec<Uuid>, sqlx::Error> {
     execute!(
-        db.writes(),
+        tx.on(),
         "UPDATE invitation SET used_at = $2 WHERE person_id = $1 AND used_at IS NULL",
         person.0,
         Utc::now()
     )?;
-    let rows = fetch_all!(db.writes(), (Uuid,), "DELETE FROM login WHERE person_id = $1 RETURNING id", person.0)?;
+    let rows = fetch_all!(tx.on(), (Uuid,), "DELETE FROM login WHERE person_id = $1 RETURNING id", person.0)?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 

@@ -13,14 +13,14 @@ pub mod rows;
 mod source;
 mod stage;
 
-use crate::db::Db;
+use crate::db::{Db, Engine};
 use crate::log::{AppendError, Log};
 pub use rows::BadRow;
 use rows::UnreadableFile;
 use serde::{Deserialize, Serialize};
 use source::Source;
-use stage::{BadRows, Staged};
-use std::fmt;
+use sqlx::Connection;
+use stage::Staged;
 use std::path::{Path, PathBuf};
 
 /// How to import.
@@ -132,6 +132,9 @@ pub enum ImportError {
         /// Who is there.
         present: u64,
     },
+    /// Another import is under way.
+    #[error("another import is under way; wait until it is done, then start this one again")]
+    Running,
     /// The database.
     #[error("the database failed; what was applied so far stands, importing again goes on from there")]
     Database(#[from] sqlx::Error),
@@ -149,6 +152,36 @@ impl From<UnreadableFile> for ImportError {
     }
 }
 
+/// The right to import: one at a time for a database, whatever process or node asks.
+enum Turn {
+    /// A connection that holds an advisory lock; closing it gives the lock back.
+    Postgres { _connection: sqlx::PgConnection },
+    /// A locked file beside the database.
+    Sqlite { _file: std::fs::File },
+}
+
+/// The advisory lock's number; nothing else here uses one.
+const TURN: i64 = 0x686f_6d65_726f_6f6d;
+
+impl Turn {
+    async fn take(db: &Db) -> Result<Self, ImportError> {
+        match db.writes() {
+            Engine::Postgres(pool) => {
+                let mut connection = sqlx::PgConnection::connect_with(&pool.connect_options()).await?;
+                let (taken,): (bool,) =
+                    sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(TURN).fetch_one(&mut connection).await?;
+                if taken { Ok(Self::Postgres { _connection: connection }) } else { Err(ImportError::Running) }
+            }
+            Engine::Sqlite(pool) => {
+                let path = pool.connect_options().get_filename().with_extension("import-lock");
+                let unlockable = |error| ImportError::Unreadable(format!("{}: {error}", path.display()));
+                let file = std::fs::File::create(&path).map_err(unlockable)?;
+                if file.try_lock().is_ok() { Ok(Self::Sqlite { _file: file }) } else { Err(ImportError::Running) }
+            }
+        }
+    }
+}
+
 /// Imports a roster from a folder or zip.
 ///
 /// # Errors
@@ -160,30 +193,23 @@ pub async fn import(
     options: &ImportOptions,
     progress: &OnProgress<'_>,
 ) -> Result<Report, ImportError> {
+    // Let go of when this returns, however it does.
+    let _turn = Turn::take(db).await?;
     let source = Source::open(path)?;
-    let mut bad = BadRows::new(options.skip_bad_rows.is_some());
-    let staged = Staged::read(&source, &mut bad, progress).await?;
+    let staged = Staged::read(&source, progress).await?;
     progress(Progress { stage: "checking".to_owned(), done: 0, total: 1 });
-    staged.check_references(db, &source, &mut bad).await?;
-    if bad.total > 0 {
+    staged.check_references(db, &source).await?;
+    let (total, rows) = staged.bad_rows().await?;
+    if total > 0 {
         match &options.skip_bad_rows {
-            Some(file) => write_bad_rows(file, &bad.rows)?,
-            None => return Err(ImportError::Bad { rows: bad.rows, total: bad.total }),
+            Some(file) => staged.write_bad_rows(&source, file).await?,
+            None => return Err(ImportError::Bad { rows, total }),
         }
     }
-    let mut report = Report { skipped: bad.total, dry_run: options.dry_run, ..Report::default() };
+    let mut report = Report { skipped: total, dry_run: options.dry_run, ..Report::default() };
     apply::apply(db, &staged, &source, options, &mut report, progress).await?;
     if !options.dry_run {
         report.places = places::follow(db, log, progress).await?;
     }
     Ok(report)
-}
-
-fn write_bad_rows(file: &Path, rows: &[BadRow]) -> Result<(), ImportError> {
-    let unwritable = |error: &dyn fmt::Display| ImportError::Unreadable(format!("{}: {error}", file.display()));
-    let mut writer = csv::Writer::from_path(file).map_err(|error| unwritable(&error))?;
-    for row in rows {
-        writer.serialize(row).map_err(|error| unwritable(&error))?;
-    }
-    writer.flush().map_err(|error| unwritable(&error))
 }

@@ -36,7 +36,7 @@ macro_rules! staff_of_classes {
         "SELECT r.id AS room_id, e.person_id
          FROM enrollment e JOIN room r ON r.class_id = e.class_id JOIN person p ON p.id = e.person_id
          JOIN class c ON c.id = e.class_id
-         WHERE e.role <> 'student' AND p.enabled AND length(c.source_digest) > 0
+         WHERE r.school_id = $2 AND e.role <> 'student' AND p.enabled AND length(c.source_digest) > 0
            AND COALESCE(e.begins_on, $1) <= $1 AND COALESCE(e.ends_on, $1) >= $1
            AND (NOT EXISTS (SELECT 1 FROM class_term t WHERE t.class_id = c.id)
                 OR EXISTS (SELECT 1 FROM class_term t JOIN term m ON m.id = t.term_id
@@ -45,7 +45,7 @@ macro_rules! staff_of_classes {
          SELECT r.id, pr.person_id
          FROM person_role pr JOIN room r ON r.school_id = pr.school_id AND r.kind = 'school'
          JOIN person p ON p.id = pr.person_id
-         WHERE p.enabled AND pr.role NOT IN ('student', 'guardian', 'parent', 'relative')"
+         WHERE r.school_id = $2 AND p.enabled AND pr.role NOT IN ('student', 'guardian', 'parent', 'relative')"
     };
 }
 
@@ -57,7 +57,7 @@ macro_rules! guardians {
          JOIN room r ON r.class_id = c.id OR (r.school_id = c.school_id AND r.kind = 'school')
          JOIN guardianship g ON g.student_id = e.person_id
          JOIN person p ON p.id = g.guardian_id JOIN person s ON s.id = g.student_id
-         WHERE e.role = 'student' AND p.enabled AND s.enabled AND length(c.source_digest) > 0
+         WHERE r.school_id = $2 AND e.role = 'student' AND p.enabled AND s.enabled AND length(c.source_digest) > 0
            AND COALESCE(e.begins_on, $1) <= $1 AND COALESCE(e.ends_on, $1) >= $1
            AND (NOT EXISTS (SELECT 1 FROM class_term t WHERE t.class_id = c.id)
                 OR EXISTS (SELECT 1 FROM class_term t JOIN term m ON m.id = t.term_id
@@ -65,22 +65,50 @@ macro_rules! guardians {
     };
 }
 
-/// Brings the places in rooms in line with the roster.
+/// Who is in a school's rooms now, as this.
+macro_rules! present {
+    ($columns:literal, $role:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM membership WHERE left_seq IS NULL AND role = '",
+            $role,
+            "' AND room_id IN (SELECT id FROM room WHERE school_id = $2)"
+        )
+    };
+}
+
+/// Brings the places in rooms in line with the roster, school by school, so that no more than one school's changes are held.
 ///
 /// # Errors
 /// When the database or the log fails; running again goes on from there.
 pub async fn follow(db: &Db, log: &Log, progress: &OnProgress<'_>) -> Result<Changes, ImportError> {
     let today = Utc::now().date_naive().format("%Y-%m-%d").to_string();
+    let schools = fetch_all!(db.reads(), (Uuid,), "SELECT DISTINCT school_id FROM room ORDER BY school_id")?;
+    let total = schools.len() as u64;
+    let mut changes = Changes::default();
+    for (done, (school,)) in schools.into_iter().enumerate() {
+        let of_school = follow_school(db, log, &today, school).await?;
+        changes.added += of_school.added;
+        changes.removed += of_school.removed;
+        progress(Progress { stage: "places in rooms, by school".to_owned(), done: done as u64 + 1, total });
+    }
+    Ok(changes)
+}
+
+async fn follow_school(db: &Db, log: &Log, today: &str, school: Uuid) -> Result<Changes, ImportError> {
     let leaving_staff = fetch_all!(
         db.reads(),
         StaffRow,
         concat!(
-            "SELECT room_id, person_id FROM membership WHERE role = 'staff' AND left_seq IS NULL EXCEPT ",
+            present!("room_id, person_id", "staff"),
+            " EXCEPT ",
             "SELECT room_id, person_id FROM (",
             staff_of_classes!(),
             ") AS wanted"
         ),
-        &today
+        today,
+        school
     )?;
     let joining_staff = fetch_all!(
         db.reads(),
@@ -89,29 +117,26 @@ pub async fn follow(db: &Db, log: &Log, progress: &OnProgress<'_>) -> Result<Cha
             "SELECT room_id, person_id FROM (",
             staff_of_classes!(),
             ") AS wanted EXCEPT ",
-            "SELECT room_id, person_id FROM membership WHERE role = 'staff' AND left_seq IS NULL"
+            present!("room_id, person_id", "staff")
         ),
-        &today
+        today,
+        school
     )?;
     let leaving_guardians = fetch_all!(
         db.reads(),
         PlaceRow,
-        concat!(
-            "SELECT room_id, person_id, student_id FROM membership WHERE role = 'guardian' AND left_seq IS NULL EXCEPT ",
-            guardians!()
-        ),
-        &today
+        concat!(present!("room_id, person_id, student_id", "guardian"), " EXCEPT ", guardians!()),
+        today,
+        school
     )?;
     let joining_guardians = fetch_all!(
         db.reads(),
         PlaceRow,
-        concat!(
-            guardians!(),
-            " EXCEPT SELECT room_id, person_id, student_id FROM membership WHERE role = 'guardian' AND left_seq IS NULL"
-        ),
-        &today
+        concat!(guardians!(), " EXCEPT ", present!("room_id, person_id, student_id", "guardian")),
+        today,
+        school
     )?;
-    let terms = if joining_staff.is_empty() { BTreeMap::new() } else { terms(db, &today).await? };
+    let terms = if joining_staff.is_empty() { BTreeMap::new() } else { terms(db, today, school).await? };
     let staff = |rows: Vec<StaffRow>| -> Vec<PlaceRow> {
         let place =
             |row: StaffRow| PlaceRow { room_id: row.room_id, person_id: row.person_id, student_id: Uuid::nil() };
@@ -139,26 +164,23 @@ pub async fn follow(db: &Db, log: &Log, progress: &OnProgress<'_>) -> Result<Cha
             });
         }
     }
-    let total = changes.added + changes.removed;
-    let mut done = 0;
     for (room, of_room) in wanted {
         for chunk in of_room.chunks(CHANGES) {
             log.change_members(RoomId(room), chunk.to_vec()).await?;
-            done += chunk.len() as u64;
-            progress(Progress { stage: "places in rooms".to_owned(), done, total });
         }
     }
     Ok(changes)
 }
 
 /// When the present term of each class's room began: staff who join see what was said since then.
-async fn terms(db: &Db, today: &str) -> Result<BTreeMap<Uuid, DateTime<Utc>>, sqlx::Error> {
+async fn terms(db: &Db, today: &str, school: Uuid) -> Result<BTreeMap<Uuid, DateTime<Utc>>, sqlx::Error> {
     let rows = fetch_all!(
         db.reads(),
         (Uuid, String),
         "SELECT r.id, MIN(m.begins_on) FROM room r JOIN class_term t ON t.class_id = r.class_id JOIN term m ON m.id = t.term_id
-         WHERE m.ends_on >= $1 GROUP BY r.id",
-        today
+         WHERE m.ends_on >= $1 AND r.school_id = $2 GROUP BY r.id",
+        today,
+        school
     )?;
     Ok(rows
         .into_iter()

@@ -106,6 +106,7 @@ pub struct Rows<R> {
     columns: Columns,
     reader: csv::Reader<Bounded<io::Chain<io::Cursor<Vec<u8>>, R>>>,
     record: csv::ByteRecord,
+    line: u64,
     allowance: Arc<AtomicU64>,
 }
 
@@ -131,7 +132,7 @@ impl<R: Read> Rows<R> {
             return Err(broken(&format!("has {} columns; {COLUMNS} is the most", headers.len())));
         }
         let columns = Columns::of(file, version, mode, headers)?;
-        Ok(Self { file, mode, columns, reader, record: csv::ByteRecord::new(), allowance })
+        Ok(Self { file, mode, columns, reader, record: csv::ByteRecord::new(), line: 0, allowance })
     }
 
     /// The next row; nothing at the end.
@@ -151,10 +152,25 @@ impl<R: Read> Rows<R> {
         // Empty lines before a row are passed over by the reader, so the row's line is counted back from its end.
         let after = self.reader.position().line();
         let line = after.saturating_sub(newlines(&self.record) + 1).max(first);
+        self.line = line;
         Ok(Some(match self.columns.row(self.file, self.mode, line, &self.record) {
             Ok(row) => Judged::Good(row),
             Err(row) => Judged::Refused { source_id: self.columns.named(&self.record), row },
         }))
+    }
+
+    /// The line of the row that was read last.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The row that was read last, as one line of CSV.
+    #[must_use]
+    pub fn raw(&self) -> String {
+        let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+        let written = writer.write_byte_record(&self.record).ok().and_then(|()| writer.into_inner().ok());
+        String::from_utf8_lossy(&written.unwrap_or_default()).trim_end().to_owned()
     }
 
     /// How far it has come in the file.

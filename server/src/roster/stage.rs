@@ -1,14 +1,15 @@
 //! Staging: the rows of a roster, checked one by one, in a scratch database that is deleted afterwards.
 //!
-//! Owns: keeping what `rows` reads, and finding what refers to nothing.
-//! Refuses to know: CSV, and the school's database, but for asking whether it has what a delta refers to.
+//! Owns: keeping what `rows` reads, good and bad, and giving it back a page at a time. Refuses to know: CSV, and the school's
+//! database.
+
+mod bad;
+mod references;
 
 use super::files::{File, Mode};
 use super::rows::{BadRow, Judged, Rows};
 use super::source::Source;
 use super::{ImportError, OnProgress, Progress};
-use crate::db::Db;
-use crate::fetch_all;
 use serde_json::{Map, Value};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -17,15 +18,12 @@ use std::collections::HashSet;
 
 /// Rows in one write to the scratch database.
 const ROWS: usize = 500;
-/// Bad rows that are kept to be shown; the rest is counted.
-const SHOWN: usize = 1_000;
-/// Bad rows that are kept to be written to a file, about 200 bytes each.
-const WRITTEN: usize = 500_000;
+/// Bad rows that are shown; the rest is counted, and written where a file is named.
+const SHOWN: i64 = 1_000;
 
 /// A roster, staged.
 pub struct Staged {
-    /// The scratch database.
-    pub scratch: SqlitePool,
+    scratch: SqlitePool,
     _folder: tempfile::TempDir,
 }
 
@@ -41,7 +39,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A value; empty when it has none.
+    /// Its values.
     #[must_use]
     pub fn values(&self) -> Values {
         Values(serde_json::from_str(&self.vals).unwrap_or_default())
@@ -65,38 +63,12 @@ impl Values {
     }
 }
 
-/// Bad rows: the first to be shown, and how many there are.
-#[derive(Debug)]
-pub struct BadRows {
-    /// The first.
-    pub rows: Vec<BadRow>,
-    /// All.
-    pub total: u64,
-    /// How many are kept.
-    most: usize,
-}
-
-impl BadRows {
-    /// Keeps what is shown to people; or, to be written to a file, as many as memory can bear.
-    #[must_use]
-    pub fn new(to_file: bool) -> Self {
-        Self { rows: Vec::new(), total: 0, most: if to_file { WRITTEN } else { SHOWN } }
-    }
-
-    fn add(&mut self, row: BadRow) {
-        self.total += 1;
-        if self.rows.len() < self.most {
-            self.rows.push(row);
-        }
-    }
-}
-
 impl Staged {
-    /// Reads every file of a roster. Bad rows are not staged.
+    /// Reads every file of a roster. Bad rows are kept apart.
     ///
     /// # Errors
     /// When a file can't be read at all, or a column is missing.
-    pub async fn read(source: &Source, bad: &mut BadRows, progress: &OnProgress<'_>) -> Result<Self, ImportError> {
+    pub async fn read(source: &Source, progress: &OnProgress<'_>) -> Result<Self, ImportError> {
         let folder = tempfile::tempdir().map_err(|error| ImportError::Unreadable(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(folder.path().join("scratch.db"))
@@ -111,179 +83,56 @@ impl Staged {
                                   user_id TEXT GENERATED ALWAYS AS (CASE file WHEN 'roles' THEN vals ->> 'userSourcedId' END));
              CREATE TABLE reference (file TEXT NOT NULL, source_id TEXT NOT NULL, line INTEGER NOT NULL, col TEXT NOT NULL,
                                      target_file TEXT NOT NULL, target TEXT NOT NULL);
-             CREATE TABLE skipped (file TEXT NOT NULL, source_id TEXT NOT NULL, PRIMARY KEY (file, source_id)) WITHOUT ROWID;",
+             CREATE TABLE skipped (file TEXT NOT NULL, source_id TEXT NOT NULL, PRIMARY KEY (file, source_id)) WITHOUT ROWID;
+             CREATE TABLE bad (file TEXT NOT NULL, line INTEGER NOT NULL, col TEXT NOT NULL, value TEXT NOT NULL,
+                               reason TEXT NOT NULL);",
         )
         .execute(&scratch)
         .await?;
         let staged = Self { scratch, _folder: folder };
         for file in File::ALL {
             if source.mode(file) != Mode::Absent {
-                staged.read_file(source, file, bad, progress).await?;
+                staged.read_file(source, file, progress).await?;
             }
         }
         sqlx::raw_sql(
             "CREATE INDEX staged_by_id ON staged (file, source_id);
              CREATE INDEX staged_by_user ON staged (user_id) WHERE user_id IS NOT NULL;
              CREATE INDEX staged_by_line ON staged (file, line);
-             CREATE INDEX reference_by_line ON reference (file, line);
-             CREATE INDEX reference_by_target ON reference (target_file, target);",
+             CREATE INDEX reference_by_line ON reference (file, line);",
         )
         .execute(&staged.scratch)
         .await?;
-        staged.refuse_doubles(bad).await?;
+        staged.refuse_doubles().await?;
         Ok(staged)
     }
 
-    async fn read_file(
-        &self,
-        source: &Source,
-        file: File,
-        bad: &mut BadRows,
-        progress: &OnProgress<'_>,
-    ) -> Result<(), ImportError> {
+    async fn read_file(&self, source: &Source, file: File, progress: &OnProgress<'_>) -> Result<(), ImportError> {
         let name = format!("{}.csv", file.name());
         let opened = source.file(file).map_err(|error| ImportError::Unreadable(format!("{name}: {error}")))?;
         let total = opened.metadata().map(|about| about.len()).unwrap_or(0);
         let mut reader = Rows::of(file, source.version, source.mode(file), opened)?;
-        let mut rows: Vec<Value> = Vec::with_capacity(ROWS);
-        let mut references: Vec<Value> = Vec::new();
+        let mut page = Page::default();
         loop {
             let judged = reader.read()?;
             let more = judged.is_some();
             match judged {
                 Some(Judged::Good(row)) => {
-                    references.extend(row.references);
-                    rows.push(row.row);
+                    page.references.extend(row.references);
+                    page.rows.push(row.row);
                 }
-                Some(Judged::Refused { source_id, row }) => {
-                    bad.add(row);
-                    self.skip(file, &source_id).await?;
-                }
+                Some(Judged::Refused { source_id, row }) => page.bad.push((source_id, row)),
                 None => {}
             }
-            if rows.len() >= ROWS || !more {
+            if page.rows.len() + page.bad.len() >= ROWS || !more {
                 let mut connection = self.scratch.acquire().await?;
-                store(&mut connection, std::mem::take(&mut rows), std::mem::take(&mut references)).await?;
+                std::mem::take(&mut page).store(&mut connection, file).await?;
                 progress(Progress { stage: format!("reading {name}"), done: reader.bytes_read(), total });
             }
             if !more {
                 return Ok(());
             }
         }
-    }
-
-    async fn refuse_doubles(&self, bad: &mut BadRows) -> Result<(), ImportError> {
-        let doubles: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT file, source_id, line FROM staged s
-             WHERE EXISTS (SELECT 1 FROM staged o WHERE o.file = s.file AND o.source_id = s.source_id AND o.line < s.line)",
-        )
-        .fetch_all(&self.scratch)
-        .await?;
-        for (file, source_id, line) in &doubles {
-            bad.add(BadRow {
-                file: format!("{file}.csv"),
-                line: line.unsigned_abs(),
-                column: "sourcedId".to_owned(),
-                value: source_id.clone(),
-                reason: "stands twice in this file".to_owned(),
-            });
-            self.drop_row(file, *line).await?;
-        }
-        Ok(())
-    }
-
-    /// Remembers whom a bad row is about: left out is not the same as gone.
-    async fn skip(&self, file: File, source_id: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("INSERT OR IGNORE INTO skipped (file, source_id) VALUES ($1, $2)")
-            .bind(file.name())
-            .bind(source_id)
-            .execute(&self.scratch)
-            .await?;
-        Ok(())
-    }
-
-    async fn drop_row(&self, file: &str, line: i64) -> Result<(), sqlx::Error> {
-        for text in [
-            "INSERT OR IGNORE INTO skipped (file, source_id) SELECT file, source_id FROM staged WHERE file = $1 AND line = $2",
-            "DELETE FROM staged WHERE file = $1 AND line = $2",
-            "DELETE FROM reference WHERE file = $1 AND line = $2",
-        ] {
-            sqlx::query(text).bind(file).bind(line).execute(&self.scratch).await?;
-        }
-        Ok(())
-    }
-
-    /// Finds rows that refer to what neither the roster nor, for what the roster does not tell in full, the database has.
-    /// Such a row is bad, and so is what refers to it: this is repeated until nothing more is found.
-    ///
-    /// # Errors
-    /// When a database does not answer.
-    pub async fn check_references(&self, db: &Db, source: &Source, bad: &mut BadRows) -> Result<(), ImportError> {
-        loop {
-            let dangling: Vec<(String, i64, String, String, String)> = sqlx::query_as(
-                "SELECT r.file, r.line, r.col, r.target_file, r.target FROM reference r
-                 WHERE NOT EXISTS (SELECT 1 FROM staged s
-                                   WHERE s.file = r.target_file AND s.source_id = r.target AND s.deleted = 0)
-                 ORDER BY r.file, r.line",
-            )
-            .fetch_all(&self.scratch)
-            .await?;
-            let known = self.known_targets(db, source, &dangling).await?;
-            let mut dropped = HashSet::new();
-            for (file, line, column, target_file, target) in dangling {
-                if known.contains(&(target_file.clone(), target.clone())) {
-                    sqlx::query("DELETE FROM reference WHERE file = $1 AND line = $2 AND col = $3 AND target = $4")
-                        .bind(&file)
-                        .bind(line)
-                        .bind(&column)
-                        .bind(&target)
-                        .execute(&self.scratch)
-                        .await?;
-                } else if dropped.insert((file.clone(), line)) {
-                    bad.add(BadRow {
-                        file: format!("{file}.csv"),
-                        line: line.unsigned_abs(),
-                        column,
-                        value: target,
-                        reason: format!("is not in {target_file}.csv"),
-                    });
-                    self.drop_row(&file, line).await?;
-                }
-            }
-            if dropped.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// What the database has of the targets whose files do not say everything.
-    async fn known_targets(
-        &self,
-        db: &Db,
-        source: &Source,
-        dangling: &[(String, i64, String, String, String)],
-    ) -> Result<HashSet<(String, String)>, ImportError> {
-        let mut known = HashSet::new();
-        for file in File::ALL.iter().filter(|file| source.mode(**file) != Mode::Bulk) {
-            let targets: HashSet<&String> =
-                dangling.iter().filter(|row| row.3 == file.name()).map(|row| &row.4).collect();
-            for target in targets {
-                if is_known(db, *file, target).await? && !self.is_deleted(*file, target).await? {
-                    known.insert((file.name().to_owned(), target.clone()));
-                }
-            }
-        }
-        Ok(known)
-    }
-
-    async fn is_deleted(&self, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
-        let row: Option<(i64,)> =
-            sqlx::query_as("SELECT line FROM staged WHERE file = $1 AND source_id = $2 AND deleted = 1")
-                .bind(file.name())
-                .bind(source_id)
-                .fetch_optional(&self.scratch)
-                .await?;
-        Ok(row.is_some())
     }
 
     /// A stretch of a file's rows in the order of their ids, after one of them.
@@ -301,63 +150,86 @@ impl Staged {
         .await
     }
 
-    /// One row of a file.
+    /// The rows of a file for these ids, also those that say `tobedeleted`.
     ///
     /// # Errors
     /// When the scratch database fails.
-    pub async fn row(&self, file: File, source_id: &str) -> Result<Option<Row>, sqlx::Error> {
-        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE file = $1 AND source_id = $2 AND deleted = 0")
-            .bind(file.name())
-            .bind(source_id)
-            .fetch_optional(&self.scratch)
-            .await
-    }
-
-    /// One row of a file, also one that says `tobedeleted`.
-    ///
-    /// # Errors
-    /// When the scratch database fails.
-    pub async fn row_or_deleted(&self, file: File, source_id: &str) -> Result<Option<Row>, sqlx::Error> {
-        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE file = $1 AND source_id = $2")
-            .bind(file.name())
-            .bind(source_id)
-            .fetch_optional(&self.scratch)
-            .await
-    }
-
-    /// Whether a file has a row for this id, be it good or bad.
-    ///
-    /// # Errors
-    /// When the scratch database fails.
-    pub async fn mentions(&self, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
-        let (found,): (bool,) = sqlx::query_as(
-            "SELECT EXISTS (SELECT 1 FROM staged WHERE file = $1 AND source_id = $2)
-                 OR EXISTS (SELECT 1 FROM skipped WHERE file = $1 AND source_id = $2)",
+    pub async fn rows_of(&self, file: File, ids: &[String]) -> Result<Vec<Row>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT source_id, deleted, vals FROM staged
+             WHERE file = $1 AND source_id IN (SELECT value FROM json_each($2))",
         )
         .bind(file.name())
-        .bind(source_id)
-        .fetch_one(&self.scratch)
-        .await?;
-        Ok(found)
+        .bind(keys(ids))
+        .fetch_all(&self.scratch)
+        .await
     }
 
-    /// The rows of `roles` (1.2) that name a user.
+    /// The rows of `roles` (1.2) that name these users.
     ///
     /// # Errors
     /// When the scratch database fails.
-    pub async fn roles_of(&self, user: &str) -> Result<Vec<Row>, sqlx::Error> {
-        sqlx::query_as("SELECT source_id, deleted, vals FROM staged WHERE user_id = $1 AND deleted = 0")
-            .bind(user)
-            .fetch_all(&self.scratch)
-            .await
+    pub async fn roles_of(&self, users: &[String]) -> Result<Vec<Row>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT source_id, deleted, vals FROM staged
+             WHERE user_id IN (SELECT value FROM json_each($1)) AND deleted = 0",
+        )
+        .bind(keys(users))
+        .fetch_all(&self.scratch)
+        .await
     }
 
-    /// How many rows a file has that are not deleted.
+    /// Which of these ids a file has a good row for, also one that says `tobedeleted`.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn staged(&self, file: File, ids: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+        self.among(
+            "SELECT source_id FROM staged WHERE file = $1 AND source_id IN (SELECT value FROM json_each($2))",
+            file,
+            ids,
+        )
+        .await
+    }
+
+    /// Which of these ids a file has a bad row for: left out is not the same as gone.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn skipped(&self, file: File, ids: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+        self.among(
+            "SELECT source_id FROM skipped WHERE file = $1 AND source_id IN (SELECT value FROM json_each($2))",
+            file,
+            ids,
+        )
+        .await
+    }
+
+    /// Which of these ids a file has a row for, be it good or bad.
+    ///
+    /// # Errors
+    /// When the scratch database fails.
+    pub async fn mentioned(&self, file: File, ids: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+        let mut mentioned = self.staged(file, ids).await?;
+        mentioned.extend(self.skipped(file, ids).await?);
+        Ok(mentioned)
+    }
+
+    async fn among(&self, text: &'static str, file: File, ids: &[String]) -> Result<HashSet<String>, sqlx::Error> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows: Vec<(String,)> =
+            sqlx::query_as(text).bind(file.name()).bind(keys(ids)).fetch_all(&self.scratch).await?;
+        Ok(rows.into_iter().map(|(source_id,)| source_id).collect())
+    }
+
+    /// How many rows a file has.
     ///
     /// # Errors
     /// When the scratch database fails.
     pub async fn count(&self, file: File) -> Result<u64, sqlx::Error> {
-        let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM staged WHERE file = $1 AND deleted = 0")
+        let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM staged WHERE file = $1")
             .bind(file.name())
             .fetch_one(&self.scratch)
             .await?;
@@ -365,36 +237,47 @@ impl Staged {
     }
 }
 
-async fn is_known(db: &Db, file: File, source_id: &str) -> Result<bool, sqlx::Error> {
-    let text = match file {
-        File::Orgs => "SELECT source_id FROM school WHERE source_id = $1 AND length(source_digest) > 0",
-        File::AcademicSessions => "SELECT source_id FROM term WHERE source_id = $1 AND length(source_digest) > 0",
-        File::Courses => "SELECT source_id FROM course WHERE source_id = $1 AND length(source_digest) > 0",
-        File::Classes => "SELECT source_id FROM class WHERE source_id = $1 AND length(source_digest) > 0",
-        File::Users => "SELECT source_id FROM person WHERE source_id = $1 AND enabled",
-        File::Roles | File::Demographics | File::Enrollments => return Ok(false),
-    };
-    Ok(!fetch_all!(db.reads(), (String,), text, source_id)?.is_empty())
+fn keys(ids: &[String]) -> Value {
+    Value::Array(ids.iter().cloned().map(Value::String).collect())
 }
 
-async fn store(on: &mut SqliteConnection, rows: Vec<Value>, references: Vec<Value>) -> Result<(), sqlx::Error> {
-    if !rows.is_empty() {
-        sqlx::query(
-            "INSERT INTO staged (file, source_id, line, deleted, vals)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)",
-        )
-        .bind(Value::Array(rows))
-        .execute(&mut *on)
-        .await?;
+/// What is written at once.
+#[derive(Default)]
+struct Page {
+    rows: Vec<Value>,
+    references: Vec<Value>,
+    bad: Vec<(String, BadRow)>,
+}
+
+impl Page {
+    async fn store(self, on: &mut SqliteConnection, file: File) -> Result<(), sqlx::Error> {
+        let skipped = self.bad.iter().map(|(source_id, _)| serde_json::json!([file.name(), source_id])).collect();
+        let bad = self
+            .bad
+            .iter()
+            .map(|(_, row)| serde_json::json!([file.name(), row.line, row.column, row.value, row.reason]));
+        for (text, rows) in [
+            (
+                "INSERT INTO staged (file, source_id, line, deleted, vals)
+                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)",
+                self.rows,
+            ),
+            (
+                "INSERT INTO reference (file, source_id, line, col, target_file, target)
+                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each($1)",
+                self.references,
+            ),
+            ("INSERT OR IGNORE INTO skipped (file, source_id) SELECT value ->> 0, value ->> 1 FROM json_each($1)", skipped),
+            (
+                "INSERT INTO bad (file, line, col, value, reason)
+                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each($1)",
+                bad.collect(),
+            ),
+        ] {
+            if !rows.is_empty() {
+                sqlx::query(text).bind(Value::Array(rows)).execute(&mut *on).await?;
+            }
+        }
+        Ok(())
     }
-    if !references.is_empty() {
-        sqlx::query(
-            "INSERT INTO reference (file, source_id, line, col, target_file, target)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each($1)",
-        )
-        .bind(Value::Array(references))
-        .execute(&mut *on)
-        .await?;
-    }
-    Ok(())
 }

@@ -1,0 +1,120 @@
+//! What a file that says everything no longer has.
+//!
+//! Owns: which schools a roster covers, and refusing to remove more than half of their people unasked. Refuses to know: how a row is
+//! taken away.
+
+use super::{Applying, ROWS};
+use crate::roster::files::{File, Mode};
+use crate::roster::{ImportError, ImportOptions};
+use crate::{fetch_all, fetch_among};
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// Fewer people than this are no school to be careful with.
+const FEW: u64 = 10;
+
+/// Something that the database has: its id and `sourcedId`.
+type Present = (Uuid, String);
+
+impl Applying<'_> {
+    /// The schools that this roster covers: those that it has.
+    pub(super) async fn covered_schools(&self) -> Result<HashSet<Uuid>, ImportError> {
+        let mut covered = HashSet::new();
+        let mut after = String::new();
+        loop {
+            let page = self.staged.rows(File::Orgs, &after, ROWS).await?;
+            let Some(last) = page.last() else { return Ok(covered) };
+            after.clone_from(&last.source_id);
+            covered.extend(page.iter().filter(|row| !row.deleted).map(|row| self.id(File::Orgs, &row.source_id)));
+        }
+    }
+
+    /// Removes what is gone; gives how much.
+    pub(super) async fn removals(&self, file: File) -> Result<u64, ImportError> {
+        if self.source.mode(file) != Mode::Bulk {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        let mut after = Uuid::nil();
+        loop {
+            let page = self.present(file, after).await?;
+            let Some((last, _)) = page.last() else { return Ok(removed) };
+            after = *last;
+            let gone = self.gone(file, &page).await?;
+            removed += gone.len() as u64;
+            if gone.is_empty() || self.dry_run {
+                continue;
+            }
+            let mut tx = self.db.begin().await?;
+            for id in &gone {
+                self.remove(&mut tx, file, *id).await?;
+            }
+            tx.commit().await?;
+        }
+    }
+
+    /// More than half of the people gone is mostly a wrong file.
+    pub(super) async fn refuse_mass_removal(&self, options: &ImportOptions) -> Result<(), ImportError> {
+        if options.allow_mass_removal || self.source.mode(File::Users) != Mode::Bulk {
+            return Ok(());
+        }
+        let (mut present, mut removed) = (0_u64, 0_u64);
+        let mut after = Uuid::nil();
+        loop {
+            let page = self.present(File::Users, after).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            present += self.covered(File::Users, &page).await?.len() as u64;
+            removed += self.gone(File::Users, &page).await?.len() as u64;
+        }
+        if present >= FEW && removed * 2 > present {
+            return Err(ImportError::MassRemoval { removed, present });
+        }
+        Ok(())
+    }
+
+    /// A stretch of what the database has.
+    async fn present(&self, file: File, after: Uuid) -> Result<Vec<Present>, sqlx::Error> {
+        let text = match file {
+            File::Enrollments => {
+                "SELECT id, source_id FROM enrollment WHERE district_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+            }
+            File::Classes => {
+                "SELECT id, source_id FROM class
+                 WHERE district_id = $1 AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
+            }
+            _ => {
+                "SELECT id, source_id FROM person
+                 WHERE district_id = $1 AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
+            }
+        };
+        fetch_all!(self.db.reads(), Present, text, self.district, after, ROWS)
+    }
+
+    /// What of a stretch the roster covers and does not name.
+    async fn gone(&self, file: File, page: &[Present]) -> Result<Vec<Uuid>, ImportError> {
+        let covered = self.covered(file, page).await?;
+        let ids: Vec<String> = covered.iter().map(|(_, source_id)| source_id.clone()).collect();
+        let mentioned = self.staged.mentioned(file, &ids).await?;
+        Ok(covered.into_iter().filter(|(_, source_id)| !mentioned.contains(source_id)).map(|(id, _)| id).collect())
+    }
+
+    /// What of a stretch belongs to schools that the roster covers, and to no others: somebody of two schools stays while one of
+    /// them is not covered.
+    async fn covered(&self, file: File, page: &[Present]) -> Result<Vec<Present>, sqlx::Error> {
+        let ids: Vec<Uuid> = page.iter().map(|(id, _)| *id).collect();
+        let schools = match file {
+            File::Enrollments => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+                "SELECT e.id, c.school_id FROM enrollment e JOIN class c ON c.id = e.class_id WHERE e.id", "")?,
+            File::Classes => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+                "SELECT id, school_id FROM class WHERE id", "")?,
+            _ => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+                "SELECT person_id, school_id FROM person_role WHERE person_id", "")?,
+        };
+        let mut elsewhere: HashMap<Uuid, bool> = HashMap::new();
+        for (id, school) in schools {
+            *elsewhere.entry(id).or_default() |= !self.covered.contains(&school);
+        }
+        Ok(page.iter().filter(|(id, _)| !elsewhere.get(id).copied().unwrap_or(false)).cloned().collect())
+    }
+}
