@@ -39,6 +39,8 @@ export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check chaos one target/debug/homeroom-loadtest chaos --seconds 60
+check teeth-build one cargo build --workspace --locked --features homeroom/sabotage --bin homeroom-sabotaged
+check teeth one target/debug/homeroom-loadtest --server target/debug/homeroom-sabotaged teeth --seconds 20 --seeds 1
 check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
 

@@ -17,6 +17,7 @@ mod process;
 mod reckoning;
 mod school;
 mod store;
+mod teeth;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Scenario {
     Kill(kill::Options),
     /// A cluster under load while its parts are broken, then every acknowledgement and everything heard against the database.
     Chaos(chaos::Options),
+    /// Whether the checker notices a server that breaks its word on purpose: chaos with each sabotage must fail.
+    Teeth(teeth::Options),
     /// A whole Homeroom to click through: PostgreSQL, Redis, nodes and HAProxy, with the demo school.
     Cluster(cluster::Options),
     /// The bare server that `fanout --compare` starts.
@@ -98,6 +101,8 @@ enum Failure {
     Broken(String),
     #[error("HOMEROOM BROKE ITS WORD: {0}")]
     Breach(String),
+    #[error("THE CHECKER HAS NO TEETH: nobody noticed {0}")]
+    Toothless(String),
     #[error("the checker is blind: it did not notice {0:?}")]
     Blind(checker::tamper::Tampering),
 }
@@ -122,6 +127,7 @@ fn main() -> ExitCode {
             Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
             Scenario::Chaos(options) => Box::pin(chaos::run(options, &surroundings)).await,
+            Scenario::Teeth(options) => Box::pin(teeth::run(options, &surroundings)).await,
             Scenario::Cluster(options) => Box::pin(cluster::run(options, &surroundings)).await,
             // Served above.
             Scenario::BareServer(_) => Ok(()),

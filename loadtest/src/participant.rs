@@ -126,9 +126,7 @@ impl Participant {
             if now == Act::Leave {
                 self.client.close().await;
             }
-            if now != Act::Speak {
-                self.watched.change(|standing| standing.quiet = true);
-            }
+            self.watched.change(|standing| standing.quiet = now != Act::Speak);
             let speaks = now == Act::Speak && self.open.len() < MOST_OPEN && !self.player.places.is_empty();
             tokio::select! {
                 update = self.updates.recv() => match update {

@@ -18,4 +18,5 @@ pub mod live;
 pub mod log;
 pub mod metrics;
 pub mod roster;
+pub mod sabotage;
 pub mod web;

@@ -21,6 +21,8 @@ pub enum Fault {
     DrainNode,
     /// kill -9 of Redis; it comes back empty.
     KillRedis,
+    /// kill -9 of Redis while everybody falls silent: no later message brings what was lost.
+    QuietRedis,
     /// SIGSTOP of Redis.
     PauseRedis,
     /// Redis forgets everything and throws its subscribers out.
@@ -35,11 +37,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::KillNode,
         Self::PauseNode,
         Self::DrainNode,
         Self::KillRedis,
+        Self::QuietRedis,
         Self::PauseRedis,
         Self::FlushRedis,
         Self::RestartPostgres,
@@ -55,6 +58,7 @@ impl fmt::Display for Fault {
             Self::PauseNode => "a node stopped (SIGSTOP) for 2.5 s or more",
             Self::DrainNode => "a node drained and started again",
             Self::KillRedis => "Redis killed (-9) and started again, empty",
+            Self::QuietRedis => "Redis killed (-9) while everybody falls silent, and started again later",
             Self::PauseRedis => "Redis stopped (SIGSTOP) for 1 s or more",
             Self::FlushRedis => "Redis flushed, its subscribers thrown out",
             Self::RestartPostgres => "PostgreSQL restarted",
@@ -77,22 +81,25 @@ impl Nemesis {
         Self { planned, bag: Vec::new(), random }
     }
 
-    /// Breaks something, and puts it right again; gives what it was.
+    /// What comes next, after a moment.
     ///
     /// # Errors
-    /// When a part does not come back.
-    pub async fn strike(&mut self, cluster: &mut Cluster) -> Result<Fault, Failure> {
+    /// When nothing is planned.
+    pub async fn choose(&mut self) -> Result<Fault, Failure> {
         if self.bag.is_empty() {
             self.bag.clone_from(&self.planned);
             self.random.shuffle(&mut self.bag);
         }
         let Some(fault) = self.bag.pop() else { return Err(Failure::Broken("no fault is planned".to_owned())) };
         sleep(Duration::from_millis(self.random.u64(100..800))).await;
-        self.inject(fault, cluster).await?;
         Ok(fault)
     }
 
-    async fn inject(&mut self, fault: Fault, cluster: &mut Cluster) -> Result<(), Failure> {
+    /// Breaks something, and puts it right again. What needs everybody's silence is left broken.
+    ///
+    /// # Errors
+    /// When a part does not come back.
+    pub async fn inject(&mut self, fault: Fault, cluster: &mut Cluster) -> Result<(), Failure> {
         let short = Duration::from_millis(self.random.u64(100..1_500));
         let which = self.random.usize(..cluster.nodes.len());
         let Some(node) = cluster.nodes.get_mut(which) else { return Err(Failure::Gone) };
@@ -111,6 +118,10 @@ impl Nemesis {
             Fault::DrainNode => {
                 node.stop().await.map_err(ClusterError::from)?;
                 node.start().await.map_err(ClusterError::from)?;
+            }
+            Fault::QuietRedis => {
+                cluster.redis.kill().await;
+                sleep(short).await;
             }
             Fault::KillRedis => {
                 cluster.redis.kill().await;

@@ -10,6 +10,7 @@ use super::room::{Seat, SeatState};
 use super::session::Session;
 use super::{Ending, encode};
 use crate::log::{Entry, read};
+use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{CloseCode, ResetReason, ServerFrame};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ impl Session {
         let seats: Vec<Rc<Seat>> = self.seats.borrow().clone();
         let may_deliver = self.worker.may_deliver();
         for seat in &seats {
-            if may_deliver && seat.state() == SeatState::Behind && seat.cursor.get() >= seat.room.head.get() {
+            if may_deliver && seat.state() == SeatState::Behind && stands_at(seat, seat.room.head.get()) {
                 go_live(seat);
             }
         }
@@ -109,11 +110,12 @@ async fn all_seats(session: &Rc<Session>) -> Result<(), sqlx::Error> {
 /// Reads and offers one page, or goes live.
 async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error> {
     let (head, view) = (seat.room.head.get(), seat.view());
-    if seat.cursor.get() >= head {
+    if stands_at(seat, head) {
         go_live(seat);
         return Ok(());
     }
     let node = &session.worker.node;
+    let head = head - i64::from(sabotage::is(Sabotage::LiveOneEarly));
     let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
     // A change of rights while the page was read: it was chosen by the old view, so it is read again.
     if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !session.worker.may_deliver() {
@@ -152,6 +154,13 @@ fn offer(session: &Rc<Session>, seat: &Seat, entries: &[Arc<Entry>], until: i64)
         delivered += frames;
     }
     session.worker.node.counts.delivered.fetch_add(delivered, Ordering::Relaxed);
+}
+
+fn stands_at(seat: &Seat, head: i64) -> bool {
+    if sabotage::is(Sabotage::LiveOneEarly) && seat.cursor.get() + 1 == head {
+        seat.cursor.set(head);
+    }
+    seat.cursor.get() >= head
 }
 
 fn go_live(seat: &Seat) {

@@ -135,12 +135,13 @@ impl Lane {
         let options = pool.connect_options();
         // Taken out while it is used: whatever goes wrong, it is closed and not used again.
         let connection = self.connection.take();
+        let committed = self.committed.clone();
         let transaction = async {
             let mut on = match connection {
                 Some(on) => on,
                 None => PgConnection::connect_with(&options).await?,
             };
-            let plan = postgres::append(&mut on, batch, wait_for_locks).await?;
+            let plan = postgres::append(&mut on, batch, wait_for_locks, &*committed).await?;
             Ok((on, plan))
         };
         let (on, plan) = tokio::time::timeout(ATTEMPT, transaction).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;

@@ -3,9 +3,10 @@
 //! Owns: reading what the plan needs and storing what it decided. Refuses to know: the rules (see `plan`).
 
 use super::plan::{self, Head, Known, Loaded, Plan};
-use super::{Appended, Pending, What};
+use super::{Appended, Committed, Pending, What};
 use crate::log::members::{self, MemberRow};
 use crate::log::row::MessageRow;
+use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{Address, ClientId, ConversationId, EventId, PersonId, RoomId, RoomKind};
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeSet;
@@ -13,7 +14,12 @@ use uuid::Uuid;
 
 /// Appends the batch in one transaction. Commands of rooms that another node holds are skipped, unless
 /// `wait_for_locks`.
-pub async fn append(on: &mut PgConnection, batch: &[Pending], wait_for_locks: bool) -> Result<Plan, sqlx::Error> {
+pub async fn append(
+    on: &mut PgConnection,
+    batch: &[Pending],
+    wait_for_locks: bool,
+    committed: &Committed,
+) -> Result<Plan, sqlx::Error> {
     let mut tx = on.begin().await?;
     let mut loaded = Loaded::default();
     lock(&mut tx, batch, wait_for_locks, &mut loaded).await?;
@@ -23,6 +29,11 @@ pub async fn append(on: &mut PgConnection, batch: &[Pending], wait_for_locks: bo
     let plan = plan::plan(batch, loaded, wait_for_locks);
     if !plan.rows.is_empty() {
         store(&mut tx, &plan).await?;
+    }
+    if sabotage::is(Sabotage::PublishBeforeCommit) && !plan.entries.is_empty() {
+        committed(&plan.entries);
+        // Long enough that something can happen to the commit.
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
     }
     tx.commit().await?;
     Ok(plan)
