@@ -96,7 +96,7 @@ impl Staged {
             }
         }
         sqlx::raw_sql(
-            "CREATE INDEX staged_by_id ON staged (file, source_id);
+            "CREATE INDEX staged_by_id ON staged (file, source_id, line);
              CREATE INDEX staged_by_user ON staged (user_id) WHERE user_id IS NOT NULL;
              CREATE INDEX staged_by_line ON staged (file, line);
              CREATE INDEX reference_by_line ON reference (file, line);",

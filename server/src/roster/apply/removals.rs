@@ -73,19 +73,20 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// A stretch of what the database has.
+    /// A stretch of what the database has, in the order of ids. (The CASE keeps SQLite from reading the whole district by its index
+    /// and sorting it for each stretch.)
     async fn present(&self, file: File, after: Uuid) -> Result<Vec<Present>, sqlx::Error> {
         let text = match file {
             File::Enrollments => {
-                "SELECT id, source_id FROM enrollment WHERE district_id = $1 AND id > $2 ORDER BY id LIMIT $3"
+                "SELECT id, source_id FROM enrollment WHERE CASE WHEN district_id = $1 THEN TRUE ELSE FALSE END AND id > $2 ORDER BY id LIMIT $3"
             }
             File::Classes => {
                 "SELECT id, source_id FROM class
-                 WHERE district_id = $1 AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
+                 WHERE CASE WHEN district_id = $1 THEN TRUE ELSE FALSE END AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
             }
             _ => {
                 "SELECT id, source_id FROM person
-                 WHERE district_id = $1 AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
+                 WHERE CASE WHEN district_id = $1 THEN TRUE ELSE FALSE END AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
             }
         };
         fetch_all!(self.db.reads(), Present, text, self.district, after, ROWS)

@@ -31,7 +31,8 @@ impl Staged {
         loop {
             let doubles: Vec<(String, String, i64)> = sqlx::query_as(
                 "SELECT file, source_id, line FROM staged s
-                 WHERE EXISTS (SELECT 1 FROM staged o WHERE o.file = s.file AND o.source_id = s.source_id AND o.line < s.line)
+                 WHERE EXISTS (SELECT 1 FROM staged o INDEXED BY staged_by_id
+                               WHERE o.file = s.file AND o.source_id = s.source_id AND o.line < s.line)
                  LIMIT $1",
             )
             .bind(STRETCH)
