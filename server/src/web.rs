@@ -161,6 +161,11 @@ async fn page(request: HttpRequest) -> HttpResponse {
         return HttpResponse::MethodNotAllowed().json(Fault::new(ErrorCode::NotFound, "There is no such route."));
     }
     let path = request.path().trim_start_matches('/');
+    if path == "ws" {
+        return HttpResponse::UpgradeRequired()
+            .insert_header((header::UPGRADE, "websocket"))
+            .body("This is a WebSocket (RFC 6455, subprotocol homeroom.v1); docs/protocol.md says how to speak it.\n");
+    }
     if path.starts_with("api/") {
         return HttpFault::missing("route").error_response();
     }

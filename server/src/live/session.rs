@@ -193,7 +193,13 @@ impl Session {
                 Inbound::Command(Ok(ClientFrame::Hello { token, positions })) => {
                     hello::hello(self, token, positions).await
                 }
-                Inbound::Command(_) if self.who.borrow().is_none() => self.end(Ending::Close(CloseCode::Policy)),
+                Inbound::Command(said) if self.who.borrow().is_none() => {
+                    // A `hello` that can't be read: its client should learn what is wrong with what it has stored.
+                    if let Err(undecodable) = said {
+                        self.refuse(None, undecodable.fault);
+                    }
+                    self.end(Ending::Close(CloseCode::Policy));
+                }
                 Inbound::Command(Err(undecodable)) => {
                     if self.is_allowed(undecodable.reference) {
                         self.refuse(undecodable.reference, undecodable.fault);

@@ -127,6 +127,8 @@ struct Pending {
     append: Append,
     digest: [u8; 32],
     skips: u8,
+    /// Something that its session sent before it has to be sent again first.
+    waits: bool,
     reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -176,7 +178,7 @@ impl Appender {
         let (reply, answer) = oneshot::channel();
         let digest = digest(&append);
         let room = append.room;
-        let pending = Pending { append, digest, skips: 0, reply };
+        let pending = Pending { append, digest, skips: 0, waits: false, reply };
         match self.lane(room).try_send(Job::Append(pending)) {
             Ok(()) => Ok(Submitted(answer)),
             Err(mpsc::error::TrySendError::Full(Job::Append(pending))) => {

@@ -281,11 +281,19 @@ async fn too_many_commands_are_told_to_slow_down_and_keep_their_order() {
     assert!(refused >= 60, "{refused}");
     assert_eq!(codes[refused], "rate_limited");
     assert!(codes[refused..].iter().all(|code| !code.is_null()), "what follows a refused one waits for it");
+    // What was acknowledged has its answer for ever, also now; what failed can't be passed over.
+    let plain = |command: &Value| {
+        let mut plain = command.clone();
+        plain.as_object_mut().unwrap().remove("ref");
+        plain
+    };
+    let again = ana.ask_patiently(plain(&sent[0])).await;
+    assert_eq!((&again["type"], &again["n"]), (&json!("ack"), &json!(1)));
+    assert_eq!(ana.ask_patiently(plain(&sent[refused])).await["type"], "ack");
+    assert_eq!(ana.ask_patiently(plain(&sent[refused + 2])).await["code"], "out_of_turn");
     // Sent again in order, all end in the order in which they were written.
     for command in &sent[refused..] {
-        let mut again = command.clone();
-        again.as_object_mut().unwrap().remove("ref");
-        assert_eq!(ana.ask_patiently(again).await["type"], "ack");
+        assert_eq!(ana.ask_patiently(plain(command)).await["type"], "ack");
     }
     let page = ana
         .ask_patiently(json!({ "type": "history", "room": room, "conversation": school.with_ana().conversation(room) }))
@@ -509,4 +517,16 @@ async fn two_nodes_hear_each_other_by_the_bus_and_by_the_bell() {
         other.stop().await;
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_hello_that_can_not_be_read_is_told_what_is_wrong_with_it() {
+    let node = Node::start(Ground::sqlite()).await;
+    let mut ana = node.connect().await;
+    ana.say(json!({ "type": "hello", "token": node.token(node.school.ana), "positions": { "no room": null } })).await;
+    assert_eq!(ana.hear("error").await["code"], "malformed");
+    assert_eq!(ana.closed().await, 1008);
+    let plain = crate::node::http().get(node.url("/ws")).send().await.unwrap();
+    assert_eq!(plain.status(), reqwest::StatusCode::UPGRADE_REQUIRED);
+    node.stop().await;
 }

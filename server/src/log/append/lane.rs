@@ -79,7 +79,8 @@ impl Lane {
     async fn append(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
         let started = std::time::Instant::now();
         let size = batch.len();
-        let mut batch = in_turn(batch);
+        let mut batch = batch;
+        look_at_turns(&mut batch);
         let wait_for_locks = batch.iter().any(|pending| pending.skips >= SKIPS);
         let outcome = self.until_known(&batch, wait_for_locks).await;
         let skipped = match outcome {
@@ -186,23 +187,15 @@ impl Lane {
     }
 }
 
-/// Answers at once what is out of turn, and what repeats a command of the same batch; keeps the rest, in order.
-fn in_turn(batch: Vec<Pending>) -> Vec<Pending> {
-    batch
-        .into_iter()
-        .filter_map(|pending| {
-            let waits = pending
-                .append
-                .turn()
-                .is_some_and(|(turn, conversation)| !turn.may_go(conversation, pending.append.client_id));
-            if !waits {
-                return Some(pending);
-            }
-            let fault = Fault::new(ErrorCode::OutOfTurn, "An earlier message has to be sent again first.");
-            let _gone = pending.reply.send(Err(AppendError::Refused(fault)));
-            None
-        })
-        .collect()
+/// Notes which posts are out of turn. They are refused by the plan, after the look-up of client ids: what was answered once is answered
+/// the same for ever.
+fn look_at_turns(batch: &mut [Pending]) {
+    for pending in batch {
+        pending.waits = pending
+            .append
+            .turn()
+            .is_some_and(|(turn, conversation)| !turn.may_go(conversation, pending.append.client_id));
+    }
 }
 
 fn refuse(batch: Vec<Pending>, error: sqlx::Error) {

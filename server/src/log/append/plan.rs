@@ -150,7 +150,7 @@ pub fn plan(batch: &[Pending], loaded: Loaded, all_locked: bool) -> Plan {
         },
     };
     for pending in batch {
-        let answer = planning.decide(&pending.append, pending.digest);
+        let answer = planning.decide(pending);
         planning.plan.answers.push(answer);
     }
     planning.plan
@@ -174,10 +174,11 @@ struct New {
 }
 
 impl Planning {
-    fn decide(&mut self, append: &Append, digest: [u8; 32]) -> Answer {
+    fn decide(&mut self, pending: &Pending) -> Answer {
+        let Pending { append, digest, .. } = pending;
         // What was answered once is answered the same for ever, also to an author who has lost the right meanwhile.
         if let Some(known) = self.loaded.known.get(&(append.author, append.client_id)) {
-            return if known.digest == digest {
+            return if known.digest == *digest {
                 Answer::Appended(known.appended)
             } else {
                 Answer::Refused(Fault::new(
@@ -185,6 +186,9 @@ impl Planning {
                     "This client id was used for another command. Give each command an id of its own.",
                 ))
             };
+        }
+        if pending.waits {
+            return Answer::Refused(Fault::new(ErrorCode::OutOfTurn, "An earlier message has to be sent again first."));
         }
         if !self.loaded.heads.contains_key(&append.room) {
             return if self.all_locked {
@@ -194,7 +198,7 @@ impl Planning {
             };
         }
         match self.permitted(append) {
-            Ok(new) => Answer::Appended(self.append(append, digest, new)),
+            Ok(new) => Answer::Appended(self.append(append, *digest, new)),
             Err(fault) => Answer::Refused(fault),
         }
     }

@@ -5,22 +5,23 @@
 //! Refuses to know: why something failed, and other sessions.
 
 use homeroom_protocol::{ClientId, ConversationId};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What has to be sent again first, per conversation. At most one entry for each conversation in which the last answer was
-/// a retryable error; bounded by `CONVERSATIONS`.
+/// Failed posts that are remembered for one session. Whoever goes on sending instead of sending again has their order watched over
+/// for so many failures; more would be memory for a stranger to fill.
+const FAILED: usize = 256;
+
+/// What has to be sent again before anything later goes, per conversation, in sending order.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     sent: u64,
-    awaited: HashMap<ConversationId, (u64, ClientId)>,
+    failed: usize,
+    awaited: HashMap<ConversationId, VecDeque<(u64, ClientId)>>,
 }
-
-/// A session that has failed in more conversations than this must clear some first.
-const CONVERSATIONS: usize = 64;
 
 /// A post's place in its session's sending order.
 #[derive(Debug, Clone)]
@@ -45,28 +46,38 @@ impl Turns {
 }
 
 impl Turn {
-    /// This post failed for now. The earliest failure counts: all later ones wait behind it.
+    /// This post failed for now: all later ones of its conversation wait until it was sent again.
     pub fn failed(&self, conversation: ConversationId, client_id: ClientId) {
         let mut state = self.turns.lock();
-        if state.awaited.len() < CONVERSATIONS || state.awaited.contains_key(&conversation) {
-            let first = state.awaited.entry(conversation).or_insert((self.place, client_id));
-            if self.place < first.0 {
-                *first = (self.place, client_id);
-            }
+        let State { failed, awaited, .. } = &mut *state;
+        if *failed == FAILED {
+            return;
+        }
+        let queue = awaited.entry(conversation).or_default();
+        if queue.iter().all(|(_, awaited)| *awaited != client_id) {
+            let at = queue.partition_point(|(place, _)| *place < self.place);
+            queue.insert(at, (self.place, client_id));
+            *failed += 1;
         }
     }
 
-    /// Whether this post may go: nothing sent before it has failed. The awaited one opens the way again.
+    /// Whether this post may go: it is the first of those that are awaited, or nothing that was sent before it has failed.
     #[must_use]
     pub fn may_go(&self, conversation: ConversationId, client_id: ClientId) -> bool {
         let mut state = self.turns.lock();
-        match state.awaited.get(&conversation) {
-            None => state.awaited.len() < CONVERSATIONS,
-            Some((_, awaited)) if *awaited == client_id => {
-                state.awaited.remove(&conversation);
+        let State { failed, awaited, .. } = &mut *state;
+        let Some(queue) = awaited.get_mut(&conversation) else { return true };
+        match queue.iter().position(|(_, awaited)| *awaited == client_id) {
+            Some(0) => {
+                queue.pop_front();
+                *failed -= 1;
+                if queue.is_empty() {
+                    awaited.remove(&conversation);
+                }
                 true
             }
-            Some((place, _)) => self.place < *place,
+            Some(_) => false,
+            None => queue.front().is_none_or(|(place, _)| self.place < *place),
         }
     }
 }
@@ -90,7 +101,22 @@ mod tests {
         assert!(turns.next().may_go(there, second), "other conversations go on");
         assert!(earlier.may_go(here, zeroth), "what was sent before the failed one does not wait for it");
         assert!(turns.next().may_go(here, first));
+        assert!(!turns.next().may_go(here, ClientId::new()), "the second one failed, too");
         assert!(turns.next().may_go(here, second));
+        assert!(turns.next().may_go(here, ClientId::new()));
+    }
+
+    #[test]
+    fn a_stranger_can_not_fill_the_memory_with_failures() {
+        let turns = Arc::new(Turns::default());
+        let here = ConversationId(Uuid::now_v7());
+        let first = ClientId::new();
+        turns.next().failed(here, first);
+        for _ in 0..10 * FAILED {
+            turns.next().failed(ConversationId(Uuid::now_v7()), ClientId::new());
+        }
+        assert_eq!(turns.lock().failed, FAILED);
+        assert!(!turns.next().may_go(here, ClientId::new()), "what is remembered is still awaited");
     }
 
     #[test]
