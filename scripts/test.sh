@@ -37,6 +37,7 @@ check fuzz one scripts/fuzz.sh million
 check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
+check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check chaos one target/debug/homeroom-loadtest chaos --seconds 60
 check teeth-build one cargo build --workspace --locked --features homeroom/sabotage --bin homeroom-sabotaged

@@ -561,8 +561,10 @@ class Room:
             if (last is not None and event.n != last + 1) or (last is None and floor is not None and event.n > floor + 1):
                 raise Gap(f"{event.conversation}: {event.n} after {last if last is not None else floor}")
             self.seen[event.conversation] = event.n
-        if event.message and (new or event.message.id not in self.messages):
-            self.messages[event.message.id] = event.message
+        if event.message:  # events come in order, each with the message as it stands: the last one is right
+            held = self.messages.get(event.message.id)
+            if held is None or event.message.retracted_at or not held.retracted_at:
+                self.messages[event.message.id] = event.message
         self.position = event.id
         return new
 

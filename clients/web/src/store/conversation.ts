@@ -41,22 +41,20 @@ export function unheard(id: ConversationId, room: RoomId, address: Address, me: 
   };
 }
 
-/** The later of two states of the same message: what was taken back stays so, and the newer edit wins. */
-function later(a: Message, b: Message): Message {
-  if (a.retracted_at && !b.retracted_at) return a;
-  if (b.retracted_at && !a.retracted_at) return b;
-  return (a.edited_at ?? '') > (b.edited_at ?? '') ? a : b;
-}
-
-/** Puts messages in their places, each once. */
-function withMessages(held: readonly Message[], given: readonly Message[]): readonly Message[] {
+/**
+ * Puts messages in their places, each once. Of a message that is held already the event's stands, always: events come in order, each
+ * with the message as it stood when it was sent, so the last one is right. A page only adds: it may have been read before an
+ * edit whose event is in already.
+ */
+function withMessages(held: readonly Message[], given: readonly Message[], wins: 'given' | 'held'): readonly Message[] {
   if (given.length === 0) return held;
   const [first] = given;
   if (given.length === 1 && first && first.n > (held.at(-1)?.n ?? 0)) return [...held, first];
   const byN = new Map(held.map((message) => [message.n, message]));
   for (const message of given) {
     const known = byN.get(message.n);
-    byN.set(message.n, known ? later(known, message) : message);
+    // What was taken back stays so, whoever says otherwise.
+    if (!known || (wins === 'given' && (message.retracted_at || !known.retracted_at))) byN.set(message.n, message);
   }
   return [...byN.values()].sort((a, b) => a.n - b.n);
 }
@@ -83,7 +81,7 @@ export function withEvent(held: Conversation, event: Event): Conversation {
   return {
     ...held,
     n: Math.max(held.n, n),
-    messages: fits ? withMessages(held.messages, [message]) : held.messages,
+    messages: fits ? withMessages(held.messages, [message], 'given') : held.messages,
   };
 }
 
@@ -95,7 +93,7 @@ export function withPage(held: Conversation, before: number, messages: readonly 
   const older = more && oldest !== undefined;
   return {
     ...held,
-    messages: withMessages(held.messages, messages),
+    messages: withMessages(held.messages, messages, 'held'),
     from: older ? Math.min(held.from, oldest) : 1,
     more: older,
   };

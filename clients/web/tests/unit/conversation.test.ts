@@ -26,6 +26,14 @@ describe('events', () => {
     expect(texts(held)).toEqual(['gone']);
   });
 
+  it('stand against a page that was read before them, whatever the clocks of the servers say', () => {
+    const late = message(1, 'second', { edited_at: '2026-11-24T10:05:00.000Z' });
+    const early = message(1, 'third', { edited_at: '2026-11-24T10:04:00.000Z' });
+    const held = [posted(1), changed(2, 'edited', late), changed(3, 'edited', early)].reduce(withEvent, empty());
+    expect(texts(held)).toEqual(['third']);
+    expect(texts(withPage(held, 2, [late], false))).toEqual(['third']);
+  });
+
   it('of messages older than the stretch held only move n', () => {
     const held = withSummary(undefined, ROOM, summary(5, { last: message(5) }), ME);
     const after = withEvent(held, changed(6, 'edited', message(2, 'better', { edited_at: '2026-11-24T10:05:00.000Z' })));
