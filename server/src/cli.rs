@@ -7,7 +7,7 @@
 use crate::app;
 use crate::config::{Config, Layers, LogFormat, SETTINGS};
 use crate::control::{self, Answer, Hands, Request};
-use crate::db::{Db, Location};
+use crate::db::{Db, Location, OpenError};
 use crate::log::{Listeners, Log};
 use crate::roster::{ImportOptions, Progress, places};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -261,7 +261,13 @@ async fn serve(config: &Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &error),
     };
-    let running = match app::start(config).await {
+    let starting = start_patiently(config);
+    let running = tokio::select! {
+        running = starting => running,
+        // Nothing was started yet that would have to be ended in order.
+        () = signals.next() => return ExitCode::SUCCESS,
+    };
+    let running = match running {
         Ok(running) => running,
         Err(error) => return fail(FAILED, &error),
     };
@@ -296,6 +302,30 @@ async fn serve(config: &Config) -> ExitCode {
     // It is stale from here on, and would only make the next command wait.
     let _gone = std::fs::remove_file(control::path(&config.data_dir));
     ExitCode::SUCCESS
+}
+
+/// Starts; while a PostgreSQL does not answer, tries again instead of ending: whoever looks after processes would only start it
+/// over and over.
+async fn start_patiently(config: &Config) -> Result<app::Running, app::StartError> {
+    let mut wait = Duration::from_millis(500);
+    loop {
+        match (app::start(config).await, &config.database) {
+            (Err(app::StartError::Database(OpenError::Unreachable(error))), Location::Postgres(url)) => {
+                let seconds = wait.as_secs_f32();
+                tracing::warn!(%error, database = %without_password(url), "the database does not answer; tried again in {seconds} s");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(15));
+            }
+            (outcome, _) => return outcome,
+        }
+    }
+}
+
+/// Where a database is, without who asks and with which password.
+fn without_password(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    place.split_once('?').map_or(place, |(place, _)| place)
 }
 
 async fn keep_places(log: Log) {

@@ -133,3 +133,28 @@ fn a_server_stops_on_sigterm() {
     assert!(server.process.wait().unwrap().success());
     assert!(!folder.path().join("control.sock").exists());
 }
+
+#[test]
+fn a_database_that_does_not_answer_is_named_without_its_password_and_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port that nobody listens on: it was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://somebody:geheim@127.0.0.1:{port}/school");
+    let mut process = homeroom(folder.path())
+        .args(["serve", "--database-url", &url])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut said = String::new();
+    // It says so more than once: it goes on trying.
+    while said.matches("does not answer").count() < 2 {
+        said += &lines.next().expect("it goes on trying").unwrap();
+    }
+    assert!(said.contains(&format!("127.0.0.1:{port}/school")), "{said}");
+    assert!(!said.contains("geheim") && !said.contains("somebody"), "{said}");
+    assert!(process.try_wait().unwrap().is_none());
+    assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
+    assert!(process.wait().unwrap().success(), "and leaves when it is asked to");
+}

@@ -15,3 +15,4 @@ mod postgres;
 mod proxy;
 mod redis;
 mod roster;
+mod roster_files;
