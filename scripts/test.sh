@@ -12,13 +12,16 @@ rm -rf "$logs"
 mkdir -p "$logs"
 started=$SECONDS
 
+# No check may hang for ever; the longest, a first build, takes minutes.
+most=1500
+
 # check NAME KIND COMMAND…: KIND is how scripts/tally.py reads the result: cargo, vitest, unittest, or one (a check by itself).
 check() {
   local name=$1 kind=$2
   shift 2
   printf '\n== %s\n' "$name"
   local from=$SECONDS
-  "$@" 2>&1 | tee "$logs/$name.log"
+  timeout --kill-after=10 "$most" "$@" 2>&1 | tee "$logs/$name.log"
   local status=${PIPESTATUS[0]}
   printf '%s\t%s\t%s\t%s\n' "$name" "$kind" "$status" "$((SECONDS - from))" >> "$logs/results.tsv"
 }

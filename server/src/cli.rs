@@ -4,24 +4,25 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command or the configuration makes no sense, 3 a roster has bad rows.
 
-use crate::app;
-use crate::config::{Config, Layers, LogFormat, SETTINGS};
+mod serve;
+mod show;
+
+use crate::config::{Config, Layers, SETTINGS};
 use crate::control::{self, Answer, Hands, Request};
-use crate::db::{Db, Location, OpenError};
+use crate::db::{Db, Location};
 use crate::log::{Listeners, Log};
-use crate::roster::{ImportOptions, Progress, places};
+use crate::roster::ImportOptions;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use homeroom_protocol::Role;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::error::Error;
 use std::fs::File;
-use std::io::{IsTerminal, Read, Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-/// How often places in rooms are looked at: enrolments begin and end by their dates.
-const PLACES: Duration = Duration::from_secs(3_600);
+use serve::serve;
+pub use show::chain;
+use show::{Bar, complain, fail, say, show_import, show_invited, unexpected};
 
 const FAILED: u8 = 1;
 const SENSELESS: u8 = 2;
@@ -250,115 +251,6 @@ fn lock(config: &Config) -> Result<File, String> {
     Ok(file)
 }
 
-async fn serve(config: &Config) -> ExitCode {
-    trace(config);
-    let _lock = match lock(config) {
-        Ok(lock) => lock,
-        Err(why) => return complain(FAILED, &why),
-    };
-    // Before anybody is told that the server is there: whoever stops it at once is heard, too.
-    let mut signals = match Signals::take() {
-        Ok(signals) => signals,
-        Err(error) => return fail(FAILED, &error),
-    };
-    let starting = start_patiently(config);
-    let running = tokio::select! {
-        running = starting => running,
-        // Nothing was started yet that would have to be ended in order.
-        () = signals.next() => return ExitCode::SUCCESS,
-    };
-    let running = match running {
-        Ok(running) => running,
-        Err(error) => return fail(FAILED, &error),
-    };
-    let base_url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", running.address));
-    let hands = Hands {
-        db: running.node.log.db().clone(),
-        log: running.node.log.clone(),
-        node: Some(running.node.clone()),
-        base_url,
-    };
-    let control = match control::serve(&config.data_dir, hands) {
-        Ok(control) => tokio::spawn(control),
-        Err(error) => return complain(FAILED, &format!("{}: {error}", control::path(&config.data_dir).display())),
-    };
-    let keeping = tokio::spawn(keep_places(running.node.log.clone()));
-    println!("listening on http://{}", running.address);
-    if let Some(address) = running.metrics_address {
-        println!("metrics on http://{address}/metrics");
-    }
-    // Whoever reads this from a pipe waits for it.
-    let _unflushed = std::io::stdout().flush();
-    signals.next().await;
-    tracing::info!("stopping: sessions are told when to come back");
-    tokio::spawn(async move {
-        signals.next().await;
-        tracing::warn!("stopped at once");
-        std::process::exit(i32::from(FAILED));
-    });
-    control.abort();
-    keeping.abort();
-    running.stop().await;
-    // It is stale from here on, and would only make the next command wait.
-    let _gone = std::fs::remove_file(control::path(&config.data_dir));
-    ExitCode::SUCCESS
-}
-
-/// Starts; while a PostgreSQL does not answer, tries again instead of ending: whoever looks after processes would only start it
-/// over and over.
-async fn start_patiently(config: &Config) -> Result<app::Running, app::StartError> {
-    let mut wait = Duration::from_millis(500);
-    loop {
-        match (app::start(config).await, &config.database) {
-            (Err(app::StartError::Database(OpenError::Unreachable(error))), Location::Postgres(url)) => {
-                let seconds = wait.as_secs_f32();
-                tracing::warn!(%error, database = %without_password(url), "the database does not answer; tried again in {seconds} s");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(15));
-            }
-            (outcome, _) => return outcome,
-        }
-    }
-}
-
-/// Where a database is, without who asks and with which password.
-fn without_password(url: &str) -> &str {
-    let (_, rest) = url.split_once("://").unwrap_or_default();
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    place.split_once('?').map_or(place, |(place, _)| place)
-}
-
-async fn keep_places(log: Log) {
-    loop {
-        if let Err(error) = places::follow(log.db(), &log, &|_| {}).await {
-            tracing::warn!(%error, "places in rooms can't be brought up to date; tried again in an hour");
-        }
-        tokio::time::sleep(PLACES).await;
-    }
-}
-
-/// SIGTERM and SIGINT, ours from the moment this is made.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn take() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) {
-        // Either is the same wish; a dropped `recv` loses nothing that matters.
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 async fn migrate(config: &Config) -> ExitCode {
     let _lock = match (&config.database, lock(config)) {
         (Location::Sqlite(_), Err(why)) => return complain(FAILED, &why),
@@ -390,141 +282,4 @@ async fn ask(config: &Config, request: Request) -> Result<Answer, Box<dyn Error>
     let answer = control::perform(&hands, request, &|progress| bar.show(&progress)).await;
     db.close().await;
     Ok(answer)
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-struct Bar(ProgressBar);
-
-impl Default for Bar {
-    fn default() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{msg:24} {bar:30} {percent:>3}% {elapsed}") {
-            bar.set_style(style);
-        }
-        Self(bar)
-    }
-}
-
-impl Bar {
-    fn show(&self, progress: &Progress) {
-        if std::io::stderr().is_terminal() {
-            self.0.set_message(progress.stage.clone());
-            self.0.set_length(progress.total);
-            self.0.set_position(progress.done);
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-fn show_import(answer: Result<Answer, Box<dyn Error>>, json: bool) -> ExitCode {
-    match answer {
-        Ok(answer @ (Answer::Imported(_) | Answer::BadRows { .. })) if json => {
-            let bad = matches!(answer, Answer::BadRows { .. });
-            println!("{}", serde_json::to_string(&answer).unwrap_or_default());
-            if bad { ExitCode::from(BAD_ROWS) } else { ExitCode::SUCCESS }
-        }
-        Ok(Answer::Imported(report)) => {
-            println!(
-                "{:16} {:>9} {:>9} {:>9}",
-                if report.dry_run { "would be" } else { "" },
-                "added",
-                "changed",
-                "removed"
-            );
-            for (name, changes) in report.lines() {
-                println!("{name:16} {:>9} {:>9} {:>9}", changes.added, changes.changed, changes.removed);
-            }
-            if report.skipped > 0 {
-                println!("{} bad row(s) were left out", report.skipped);
-            }
-            ExitCode::SUCCESS
-        }
-        Ok(Answer::BadRows { rows, total }) => {
-            for row in rows.iter().take(50) {
-                eprintln!("{row}");
-            }
-            if total > 50 {
-                eprintln!("… and {} more", total - 50);
-            }
-            complain(
-                BAD_ROWS,
-                &format!(
-                    "nothing was imported: {total} row(s) can't be taken; mend them, or leave them out with --skip-bad-rows FILE"
-                ),
-            )
-        }
-        other => unexpected(other),
-    }
-}
-
-fn show_invited(answer: Result<Answer, Box<dyn Error>>, json: bool) -> ExitCode {
-    match answer {
-        Ok(Answer::Invited { invitations }) if json => {
-            println!("{}", serde_json::to_string_pretty(&invitations).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Ok(Answer::Invited { invitations }) => {
-            for invited in invitations {
-                println!(
-                    "{}\n  link  {}\n  or sign in as {} with the code {}\n",
-                    invited.name, invited.link, invited.username, invited.code
-                );
-            }
-            ExitCode::SUCCESS
-        }
-        other => unexpected(other),
-    }
-}
-
-fn unexpected(answer: Result<Answer, Box<dyn Error>>) -> ExitCode {
-    match answer {
-        Ok(Answer::Failed { message }) => complain(FAILED, &message),
-        Ok(_) => complain(FAILED, "the server answered something else than was asked; is it of another version?"),
-        Err(error) => fail(FAILED, &*error),
-    }
-}
-
-fn say(words: &str) -> ExitCode {
-    println!("{words}");
-    ExitCode::SUCCESS
-}
-
-fn complain(code: u8, words: &str) -> ExitCode {
-    eprintln!("homeroom: {words}");
-    ExitCode::from(code)
-}
-
-fn fail(code: u8, error: &dyn Error) -> ExitCode {
-    complain(code, &chain(error))
-}
-
-/// An error with what caused it.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !words.contains(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = cause.source();
-    }
-    words
-}
-
-fn trace(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber is refused; the first one goes on.
-    let _already = match config.log_format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-    };
 }
