@@ -65,7 +65,8 @@ impl Cluster {
             let mut node = Node::new(binary.to_owned(), home, None)?
                 .with("HOMEROOM_DATABASE_URL", &postgres.url())
                 .with("HOMEROOM_REDIS_URLS", &redis.url())
-                .with("HOMEROOM_PUBLIC_URL", &public_url);
+                .with("HOMEROOM_PUBLIC_URL", &public_url)
+                .with("HOMEROOM_TRUSTED_PROXIES", "127.0.0.1");
             for (name, value) in settings {
                 node = node.with(name, value);
             }

@@ -113,7 +113,12 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     tasks.spawn(sweep(tails));
     tasks.spawn(forget(db.clone()));
 
-    let api = Data::new(Api { node: node.clone(), sign_in_limits: Default::default(), counts: Default::default() });
+    let api = Data::new(Api {
+        node: node.clone(),
+        sign_in_limits: Default::default(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        counts: Default::default(),
+    });
     let listener = listen(config.listen)?;
     let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let mut server = Server::build().workers(config.workers).disable_signals().shutdown_timeout(5);

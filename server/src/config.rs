@@ -4,9 +4,10 @@
 //! once. Refuses to know: what the settings are used for.
 
 use crate::db::Location;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub struct Setting {
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 10] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting {
         key: "listen",
         flag: "listen",
@@ -59,6 +60,13 @@ pub const SETTINGS: [Setting; 10] = [
         key: "public_url",
         flag: "public-url",
         help: "How browsers reach this server, such as https://homeroom.example; for links and the origin check",
+        default: "",
+        secret: false,
+    },
+    Setting {
+        key: "trusted_proxies",
+        flag: "trusted-proxies",
+        help: "Addresses or networks of proxies whose X-Forwarded-For is believed, with commas between, such as 10.0.0.0/8",
         default: "",
         secret: false,
     },
@@ -115,6 +123,8 @@ pub struct Config {
     pub redis_urls: Vec<String>,
     /// The origin that browsers use, such as `https://homeroom.example`, without a slash at its end.
     pub public_url: Option<String>,
+    /// Proxies whose word for where a request comes from is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// Where to serve metrics.
     pub metrics_listen: Option<SocketAddr>,
     /// Threads that serve sessions.
@@ -275,6 +285,7 @@ impl Reading {
         if !public_url.is_empty() && !is_origin(public_url) {
             self.refuse("public_url", "takes http:// or https:// and a host, without a path");
         }
+        let trusted_proxies = self.networks("trusted_proxies");
         let log_format = match self.value("log_format").as_str() {
             "json" => LogFormat::Json,
             "text" => LogFormat::Text,
@@ -296,6 +307,7 @@ impl Reading {
             database,
             redis_urls,
             public_url: (!public_url.is_empty()).then(|| public_url.to_owned()),
+            trusted_proxies,
             metrics_listen,
             workers,
             drain: Duration::from_secs(drain),
@@ -318,6 +330,19 @@ impl Reading {
             self.refuse(key, takes);
         }
         parsed
+    }
+
+    /// Addresses and networks, with commas between.
+    fn networks(&mut self, key: &str) -> Vec<IpNet> {
+        let value = self.value(key);
+        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let network =
+            |word: &str| word.parse().ok().or_else(|| word.parse().ok().map(|address: IpAddr| address.into()));
+        let networks: Option<Vec<IpNet>> = words.map(network).collect();
+        if networks.is_none() {
+            self.refuse(key, "takes addresses or networks with commas between, such as 10.0.0.7, 10.1.0.0/16");
+        }
+        networks.unwrap_or_default()
     }
 
     fn refuse(&mut self, key: &str, why: &str) {
@@ -349,6 +374,7 @@ impl Config {
             database: Location::Sqlite(folder.join("homeroom.db")),
             redis_urls: Vec::new(),
             public_url: None,
+            trusted_proxies: Vec::new(),
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             workers: 2,
             drain: Duration::from_secs(1),

@@ -17,6 +17,7 @@ use actix_web::http::header::{self, ETag, EntityTag, IfNoneMatch};
 use actix_web::middleware::{Compress, DefaultHeaders};
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use homeroom_protocol::{ErrorCode, Fault};
+use ipnet::IpNet;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,8 @@ pub struct Api {
     pub node: Arc<Node>,
     /// How often somebody may try to sign in.
     pub sign_in_limits: Limits,
+    /// Proxies whose word for where a request comes from is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// What is counted.
     pub counts: Counts,
 }

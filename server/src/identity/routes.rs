@@ -12,7 +12,9 @@ use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, patch, post, web};
 use homeroom_protocol::{ChangeMe, ErrorCode, Fault, Keep, SignInWithCode, SignInWithLink, SignedIn, You};
+use ipnet::IpNet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 /// Where a browser says that a request comes from.
@@ -99,10 +101,26 @@ pub async fn sign_in_with_code(
 }
 
 fn take(api: &Api, request: &HttpRequest, name: Option<&str>) -> Result<(), HttpFault> {
-    let address = request.peer_addr().map(|address| address.ip());
+    let address = from(request, &api.trusted_proxies);
     api.sign_in_limits.take(address, name).map_err(|wait| {
         HttpFault(Fault::new(ErrorCode::RateLimited, "Too many tries. Wait a minute, then try again.").after(wait))
     })
+}
+
+/// Where a request comes from: its peer, or, where that is a trusted proxy, whom it names; and so on along the line of proxies, from the
+/// nearest on. What stands before the first one that is not trusted may be anybody's invention.
+fn from(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut address = request.peer_addr()?.ip().to_canonical();
+    let named = request.headers().get_all(header::X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+    let named: Vec<&str> = named.flat_map(|value| value.split(',')).map(str::trim).collect();
+    for name in named.into_iter().rev() {
+        match name.parse::<IpAddr>() {
+            Ok(before) if is_trusted(&address) => address = before.to_canonical(),
+            _ => break,
+        }
+    }
+    Some(address)
 }
 
 fn answer(api: &Api, login: Option<Login>, keep: Keep, refusal: &str) -> Result<HttpResponse, HttpFault> {
@@ -196,5 +214,30 @@ impl Api {
         let same = origin.split_once("://").is_some_and(|(_, of)| !host.is_empty() && of.eq_ignore_ascii_case(host));
         let public = self.node.public_origin.as_deref().is_some_and(|public| public.eq_ignore_ascii_case(origin));
         if same || public { Ok(()) } else { foreign() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn a_proxy_is_believed_only_where_it_is_trusted_and_nothing_before_a_stranger() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        for (peer, forwarded, expected) in [
+            ("203.0.113.9:1", "198.51.100.1", "203.0.113.9"),
+            ("10.0.0.1:1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1:1", "192.0.2.66, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+            ("10.0.0.1:1", "nonsense", "10.0.0.1"),
+            ("[::1]:1", "2001:db8::7", "2001:db8::7"),
+            ("[::ffff:10.0.0.1]:1", "198.51.100.1", "198.51.100.1"),
+        ] {
+            let request = TestRequest::default()
+                .peer_addr(peer.parse().unwrap())
+                .insert_header((header::X_FORWARDED_FOR, forwarded))
+                .to_http_request();
+            assert_eq!(from(&request, &trusted), Some(expected.parse().unwrap()), "{peer} {forwarded}");
+        }
     }
 }
