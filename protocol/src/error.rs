@@ -116,6 +116,8 @@ pub enum CloseCode {
     Unavailable,
     /// 4504: two pings went unanswered, or the peer took nothing for a minute.
     Silent,
+    /// 4509: more posts failed and did not come again than a server remembers; on the next session all come in order.
+    OrderLost,
 }
 
 impl CloseCode {
@@ -133,6 +135,7 @@ impl CloseCode {
             Self::Internal => 4500,
             Self::Unavailable => 4503,
             Self::Silent => 4504,
+            Self::OrderLost => 4509,
         }
     }
 

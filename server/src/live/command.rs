@@ -3,14 +3,16 @@
 //! Owns: the exhaustive match, and turning each command into a call of the feature that it belongs to.
 //! Refuses to know: who may do what (the log decides, under its lock), SQL, and bytes.
 
+use super::Ending;
 use super::room::Seat;
 use super::session::Session;
 use crate::bus::{News, Typing};
 use crate::conversation::spans;
+use crate::log::append::Turn;
 use crate::log::{Append, AppendError, Appended, MarkUp, Thread, View, What, read};
 use homeroom_protocol::{
-    About, Address, ClientFrame, ClientId, ConversationId, Draft, ErrorCode, Fault, Limits, PersonId, Ref, RoomId,
-    ServerFrame,
+    About, Address, ClientFrame, ClientId, CloseCode, ConversationId, Draft, ErrorCode, Fault, Limits, PersonId, Ref,
+    RoomId, ServerFrame,
 };
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -19,22 +21,26 @@ use std::sync::atomic::Ordering;
 pub(super) fn handle(session: &Rc<Session>, command: ClientFrame) {
     let Some(reference) = command.reference() else { return };
     // Every post takes its place in the sending order, also one that is refused here: what follows has to wait for it.
-    let turn = matches!(command, ClientFrame::Post { .. }).then(|| session.turns().next());
+    let turn = match &command {
+        ClientFrame::Post { room, client_id, to, .. } => {
+            if session.turns().order_is_lost() {
+                return session.end(Ending::Close(CloseCode::OrderLost));
+            }
+            Some(session.turns().next(to.conversation(*room), *client_id))
+        }
+        _ => None,
+    };
+    let fails_for_now = || turn.iter().for_each(Turn::failed);
     let begun = if session.worker.node.draining.load(Ordering::Acquire) {
         Err(Fault::new(ErrorCode::Unavailable, "This server is about to leave. Come back in a moment.").after(1_000))
     } else if session.is_allowed(Some(reference)) {
         session.begin(reference)
     } else {
         // `is_allowed` has answered.
-        if let (Some(turn), ClientFrame::Post { room, client_id, to, .. }) = (turn, &command) {
-            turn.failed(to.conversation(*room), *client_id);
-        }
-        return;
+        return fails_for_now();
     };
     if let Err(fault) = begun {
-        if let (Some(turn), ClientFrame::Post { room, client_id, to, .. }) = (turn, &command) {
-            turn.failed(to.conversation(*room), *client_id);
-        }
+        fails_for_now();
         session.refuse(Some(reference), fault);
         return;
     }
@@ -71,13 +77,17 @@ fn append(
     room: RoomId,
     client_id: ClientId,
     what: Result<What, Fault>,
-    turn: Option<crate::log::append::Turn>,
+    turn: Option<Turn>,
 ) {
+    let what = match what {
+        Ok(what) => what,
+        Err(fault) => {
+            turn.iter().for_each(Turn::answered);
+            return fail(session, reference, fault);
+        }
+    };
     let author = signed_in(session);
-    let submitted = what
-        .map_err(AppendError::Refused)
-        .and_then(|what| session.worker.node.log.submit(Append { room, author, client_id, what, turn }));
-    let submitted = match submitted {
+    let submitted = match session.worker.node.log.submit(Append { room, author, client_id, what, turn }) {
         Ok(submitted) => submitted,
         Err(error) => return fail(session, reference, error.into()),
     };

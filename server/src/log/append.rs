@@ -41,7 +41,7 @@ pub struct Append {
     pub client_id: ClientId,
     /// What.
     pub what: What,
-    /// The order that the author's session has to keep, if it comes from one.
+    /// A post's place in its session's order, if it comes from one.
     pub turn: Option<Turn>,
 }
 
@@ -182,7 +182,7 @@ impl Appender {
         match self.lane(room).try_send(Job::Append(pending)) {
             Ok(()) => Ok(Submitted(answer)),
             Err(mpsc::error::TrySendError::Full(Job::Append(pending))) => {
-                pending.append.fails_for_now();
+                pending.fails_for_now();
                 Err(AppendError::Busy)
             }
             Err(_) => Err(AppendError::Unavailable(None)),
@@ -212,19 +212,24 @@ impl Appender {
     }
 }
 
-impl Append {
-    /// The conversation, for commands that have a place in its order.
-    fn turn(&self) -> Option<(&Turn, homeroom_protocol::ConversationId)> {
-        match (&self.turn, &self.what) {
-            (Some(turn), What::Post { to, .. }) => Some((turn, to.conversation(self.room))),
-            _ => None,
+impl Pending {
+    /// Notes whether it is out of turn. It is refused by the plan, after the look-up of client ids: what was answered once is
+    /// answered the same for ever.
+    fn look_at_turn(&mut self) {
+        self.waits = self.append.turn.as_ref().is_some_and(|turn| !turn.may_go());
+    }
+
+    /// Its author is told to try again: what the same session sends after it has to wait for it.
+    fn fails_for_now(&self) {
+        if let Some(turn) = &self.append.turn {
+            turn.failed();
         }
     }
 
-    /// The author is told to try again: what the same session sends after it has to wait for it.
-    pub fn fails_for_now(&self) {
-        if let Some((turn, conversation)) = self.turn() {
-            turn.failed(conversation, self.client_id);
+    /// Its author gets an answer that stands.
+    fn is_answered(&self) {
+        if let Some(turn) = &self.append.turn {
+            turn.answered();
         }
     }
 }

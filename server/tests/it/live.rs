@@ -1,6 +1,6 @@
 //! Sessions on a real node: signing in, resuming, rights that change, peers that are slow, broken or hostile.
 
-use crate::node::{Ground, Node, Socket, connect, eventually, guardian, http, post, staff};
+use crate::node::{Ground, Node, Socket, connect, eventually, guardian, http, staff};
 use crate::on_both_engines;
 use futures_util::SinkExt;
 use homeroom_protocol::Address;
@@ -256,59 +256,6 @@ async fn bad_commands_get_a_coded_error_and_the_session_lives() {
     node.stop().await;
 }
 
-#[tokio::test]
-async fn too_many_commands_are_told_to_slow_down_and_keep_their_order() {
-    let node = Node::start(Ground::sqlite()).await;
-    let (room, school) = (node.school.room, &node.school);
-    let mut ana = node.session(school.ana).await;
-    ana.hear("caught_up").await;
-    let mut sent = Vec::new();
-    for number in 0..100_u32 {
-        let mut command = post(room, school.with_ana(), &number.to_string());
-        command["ref"] = json!(number);
-        sent.push(command.clone());
-        ana.say(command).await;
-    }
-    let mut answers: Vec<Option<Value>> = vec![None; 100];
-    while answers.iter().any(Option::is_none) {
-        let frame = ana.next().await.unwrap();
-        if let Some(reference) = frame["ref"].as_u64() {
-            answers[reference as usize] = Some(frame);
-        }
-    }
-    let codes: Vec<Value> = answers.iter().flatten().map(|answer| answer["code"].clone()).collect();
-    let refused = codes.iter().position(|code| !code.is_null()).expect("some are too many");
-    assert!(refused >= 60, "{refused}");
-    assert_eq!(codes[refused], "rate_limited");
-    assert!(codes[refused..].iter().all(|code| !code.is_null()), "what follows a refused one waits for it");
-    // What was acknowledged has its answer for ever, also now; what failed can't be passed over.
-    let plain = |command: &Value| {
-        let mut plain = command.clone();
-        plain.as_object_mut().unwrap().remove("ref");
-        plain
-    };
-    let again = ana.ask_patiently(plain(&sent[0])).await;
-    assert_eq!((&again["type"], &again["n"]), (&json!("ack"), &json!(1)));
-    assert_eq!(ana.ask_patiently(plain(&sent[refused])).await["type"], "ack");
-    assert_eq!(ana.ask_patiently(plain(&sent[refused + 2])).await["code"], "out_of_turn");
-    // Sent again in order, all end in the order in which they were written.
-    for command in &sent[refused..] {
-        assert_eq!(ana.ask_patiently(plain(command)).await["type"], "ack");
-    }
-    let page = ana
-        .ask_patiently(json!({ "type": "history", "room": room, "conversation": school.with_ana().conversation(room) }))
-        .await;
-    let texts: Vec<&str> = page["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| message["envelope"]["text"].as_str().unwrap())
-        .collect();
-    let expected: Vec<String> = (0..100).rev().map(|number| number.to_string()).collect();
-    assert_eq!(texts, expected);
-    node.stop().await;
-}
-
 /// A masked frame; the mask is zero, so the payload is as it is.
 fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
@@ -526,7 +473,5 @@ async fn a_hello_that_can_not_be_read_is_told_what_is_wrong_with_it() {
     ana.say(json!({ "type": "hello", "token": node.token(node.school.ana), "positions": { "no room": null } })).await;
     assert_eq!(ana.hear("error").await["code"], "malformed");
     assert_eq!(ana.closed().await, 1008);
-    let plain = crate::node::http().get(node.url("/ws")).send().await.unwrap();
-    assert_eq!(plain.status(), reqwest::StatusCode::UPGRADE_REQUIRED);
     node.stop().await;
 }

@@ -292,7 +292,10 @@ async fn a_poisoned_command_does_not_fail_its_neighbours(ground: Ground) {
         ..post(&school, school.ana, school.with_ana(), "x")
     };
     let turns = Arc::new(Turns::default());
-    let good = |text: &str| Append { turn: Some(turns.next()), ..post(&school, school.ben, school.with_ben(), text) };
+    let good = |text: &str| {
+        let good = post(&school, school.ben, school.with_ben(), text);
+        Append { turn: Some(turns.next(school.with_ben().conversation(school.room), good.client_id)), ..good }
+    };
     let submitted: Vec<_> =
         [good("one"), poison, good("two")].into_iter().map(|append| log.submit(append).unwrap()).collect();
     let mut answers = Vec::new();

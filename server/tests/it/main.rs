@@ -16,3 +16,4 @@ mod proxy;
 mod redis;
 mod roster;
 mod roster_files;
+mod turns;

@@ -80,7 +80,7 @@ impl Lane {
         let started = std::time::Instant::now();
         let size = batch.len();
         let mut batch = batch;
-        look_at_turns(&mut batch);
+        batch.iter_mut().for_each(Pending::look_at_turn);
         let wait_for_locks = batch.iter().any(|pending| pending.skips >= SKIPS);
         let outcome = self.until_known(&batch, wait_for_locks).await;
         let skipped = match outcome {
@@ -101,7 +101,9 @@ impl Lane {
     }
 
     /// One command in a transaction of its own, so that a poisoned one fails alone.
-    async fn append_alone(&mut self, pending: Pending) {
+    async fn append_alone(&mut self, mut pending: Pending) {
+        // One that came before it may have failed in its own transaction.
+        pending.look_at_turn();
         let batch = vec![pending];
         match self.until_known(&batch, true).await {
             Ok(plan) => {
@@ -154,10 +156,15 @@ impl Lane {
         let mut skipped = Vec::new();
         for (mut pending, answer) in batch.into_iter().zip(plan.answers) {
             let answer = match answer {
-                Answer::Appended(appended) => Ok(appended),
+                Answer::Appended(appended) => {
+                    pending.is_answered();
+                    Ok(appended)
+                }
                 Answer::Refused(fault) => {
                     if fault.retryable {
-                        pending.append.fails_for_now();
+                        pending.fails_for_now();
+                    } else {
+                        pending.is_answered();
                     }
                     Err(AppendError::Refused(fault))
                 }
@@ -187,26 +194,16 @@ impl Lane {
     }
 }
 
-/// Notes which posts are out of turn. They are refused by the plan, after the look-up of client ids: what was answered once is answered
-/// the same for ever.
-fn look_at_turns(batch: &mut [Pending]) {
-    for pending in batch {
-        pending.waits = pending
-            .append
-            .turn()
-            .is_some_and(|(turn, conversation)| !turn.may_go(conversation, pending.append.client_id));
-    }
-}
-
 fn refuse(batch: Vec<Pending>, error: sqlx::Error) {
     tracing::error!(%error, commands = batch.len(), "a batch was not stored");
     let poison = is_poison(&error);
     let error = Arc::new(error);
     for pending in batch {
         let answer = if poison {
+            pending.is_answered();
             AppendError::Refused(Fault::new(ErrorCode::Invalid, "The database can't store this text."))
         } else {
-            pending.append.fails_for_now();
+            pending.fails_for_now();
             AppendError::Unavailable(Some(error.clone()))
         };
         let _gone = pending.reply.send(Err(answer));

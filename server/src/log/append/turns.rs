@@ -1,26 +1,35 @@
 //! The order of one session's posts.
 //!
-//! Owns: invariant 4. After a retryable failure the later posts of the same session to the same conversation are refused
-//! until the failed one was sent again, so that acknowledged posts have rising `n` in sending order.
+//! Owns: invariant 4. A post that failed for now keeps its place in the sending order until it is answered for good; what was sent
+//! after it to the same conversation waits until it is on its way again. So acknowledged posts have rising `n` in sending order.
 //! Refuses to know: why something failed, and other sessions.
 
 use homeroom_protocol::{ClientId, ConversationId};
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Failed posts that are remembered for one session. Whoever goes on sending instead of sending again has their order watched over
-/// for so many failures; more would be memory for a stranger to fill.
+/// Failed posts that are remembered for one session. One more, and *the order is lost*: no post of the session goes any more, and
+/// the session ends, so that its client comes back and begins with the head of its outbox.
 const FAILED: usize = 256;
 
-/// What has to be sent again before anything later goes, per conversation, in sending order.
+/// The posts of one session that failed and have to come again.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     sent: u64,
-    failed: usize,
-    awaited: HashMap<ConversationId, VecDeque<(u64, ClientId)>>,
+    /// By place.
+    failed: Vec<Failed>,
+    order_is_lost: bool,
+}
+
+#[derive(Debug)]
+struct Failed {
+    place: u64,
+    conversation: ConversationId,
+    client_id: ClientId,
+    /// It was sent again and has no answer yet; what comes after it in the lane may go.
+    under_way: bool,
 }
 
 /// A post's place in its session's sending order.
@@ -28,15 +37,23 @@ struct State {
 pub struct Turn {
     turns: Arc<Turns>,
     place: u64,
+    conversation: ConversationId,
+    client_id: ClientId,
 }
 
 impl Turns {
     /// The next place in the sending order.
     #[must_use]
-    pub fn next(self: &Arc<Self>) -> Turn {
+    pub fn next(self: &Arc<Self>, conversation: ConversationId, client_id: ClientId) -> Turn {
         let mut state = self.lock();
         state.sent += 1;
-        Turn { turns: self.clone(), place: state.sent }
+        Turn { turns: self.clone(), place: state.sent, conversation, client_id }
+    }
+
+    /// More failed than is remembered: nobody knows any more what would have to come first.
+    #[must_use]
+    pub fn order_is_lost(&self) -> bool {
+        self.lock().order_is_lost
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -46,39 +63,48 @@ impl Turns {
 }
 
 impl Turn {
-    /// This post failed for now: all later ones of its conversation wait until it was sent again.
-    pub fn failed(&self, conversation: ConversationId, client_id: ClientId) {
+    /// This post failed for now. If it failed before it keeps the place of its first try.
+    pub fn failed(&self) {
         let mut state = self.turns.lock();
-        let State { failed, awaited, .. } = &mut *state;
-        if *failed == FAILED {
-            return;
-        }
-        let queue = awaited.entry(conversation).or_default();
-        if queue.iter().all(|(_, awaited)| *awaited != client_id) {
-            let at = queue.partition_point(|(place, _)| *place < self.place);
-            queue.insert(at, (self.place, client_id));
-            *failed += 1;
+        if let Some(at) = self.find(&state.failed) {
+            state.failed[at].under_way = false;
+        } else if state.failed.len() == FAILED {
+            state.order_is_lost = true;
+        } else {
+            let Self { place, conversation, client_id, .. } = *self;
+            let at = state.failed.partition_point(|failed| failed.place < place);
+            state.failed.insert(at, Failed { place, conversation, client_id, under_way: false });
         }
     }
 
-    /// Whether this post may go: it is the first of those that are awaited, or nothing that was sent before it has failed.
-    #[must_use]
-    pub fn may_go(&self, conversation: ConversationId, client_id: ClientId) -> bool {
+    /// This post has its answer for good: nothing waits for it any more.
+    pub fn answered(&self) {
         let mut state = self.turns.lock();
-        let State { failed, awaited, .. } = &mut *state;
-        let Some(queue) = awaited.get_mut(&conversation) else { return true };
-        match queue.iter().position(|(_, awaited)| *awaited == client_id) {
-            Some(0) => {
-                queue.pop_front();
-                *failed -= 1;
-                if queue.is_empty() {
-                    awaited.remove(&conversation);
-                }
-                true
-            }
-            Some(_) => false,
-            None => queue.front().is_none_or(|(place, _)| self.place < *place),
+        if let Some(at) = self.find(&state.failed) {
+            state.failed.remove(at);
         }
+    }
+
+    /// Whether this post may go: all that failed before it are on their way again. Asked by the lane, in the lane's order, so that
+    /// those are stored, or have failed again, before this one is looked at.
+    #[must_use]
+    pub fn may_go(&self) -> bool {
+        let mut state = self.turns.lock();
+        if state.order_is_lost {
+            return false;
+        }
+        let again = self.find(&state.failed);
+        let earlier = again.unwrap_or_else(|| state.failed.partition_point(|failed| failed.place < self.place));
+        let may_go =
+            state.failed[..earlier].iter().all(|failed| failed.under_way || failed.conversation != self.conversation);
+        if let (true, Some(at)) = (may_go, again) {
+            state.failed[at].under_way = true;
+        }
+        may_go
+    }
+
+    fn find(&self, failed: &[Failed]) -> Option<usize> {
+        failed.iter().position(|one| one.client_id == self.client_id && one.conversation == self.conversation)
     }
 }
 
@@ -87,47 +113,86 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    #[test]
-    fn later_posts_wait_for_the_first_failed_one() {
-        let turns = Arc::new(Turns::default());
-        let (here, there) = (ConversationId(Uuid::now_v7()), ConversationId(Uuid::now_v7()));
-        let [zeroth, first, second] = [ClientId::new(), ClientId::new(), ClientId::new()];
-        let earlier = turns.next();
-        let sent = turns.next();
-        assert!(sent.may_go(here, first));
-        sent.failed(here, first);
-        turns.next().failed(here, second);
-        assert!(!turns.next().may_go(here, second));
-        assert!(turns.next().may_go(there, second), "other conversations go on");
-        assert!(earlier.may_go(here, zeroth), "what was sent before the failed one does not wait for it");
-        assert!(turns.next().may_go(here, first));
-        assert!(!turns.next().may_go(here, ClientId::new()), "the second one failed, too");
-        assert!(turns.next().may_go(here, second));
-        assert!(turns.next().may_go(here, ClientId::new()));
-    }
+    struct Session(Arc<Turns>, ConversationId);
 
-    #[test]
-    fn a_stranger_can_not_fill_the_memory_with_failures() {
-        let turns = Arc::new(Turns::default());
-        let here = ConversationId(Uuid::now_v7());
-        let first = ClientId::new();
-        turns.next().failed(here, first);
-        for _ in 0..10 * FAILED {
-            turns.next().failed(ConversationId(Uuid::now_v7()), ClientId::new());
+    impl Session {
+        fn new() -> Self {
+            Self(Arc::default(), ConversationId(Uuid::now_v7()))
         }
-        assert_eq!(turns.lock().failed, FAILED);
-        assert!(!turns.next().may_go(here, ClientId::new()), "what is remembered is still awaited");
+
+        fn send(&self, client_id: ClientId) -> Turn {
+            self.0.next(self.1, client_id)
+        }
     }
 
     #[test]
-    fn the_earliest_failure_is_awaited() {
-        let turns = Arc::new(Turns::default());
-        let here = ConversationId(Uuid::now_v7());
-        let (early, late) = (turns.next(), turns.next());
-        let (first, second) = (ClientId::new(), ClientId::new());
-        late.failed(here, second);
-        early.failed(here, first);
-        assert!(!turns.next().may_go(here, second));
-        assert!(turns.next().may_go(here, first));
+    fn later_posts_wait_until_each_failed_one_is_on_its_way_again() {
+        let session = Session::new();
+        let [first, second] = [ClientId::new(), ClientId::new()];
+        let earlier = session.send(ClientId::new());
+        session.send(first).failed();
+        session.send(second).failed();
+        assert!(!session.send(ClientId::new()).may_go());
+        assert!(!session.send(second).may_go());
+        assert!(session.0.next(ConversationId(Uuid::now_v7()), second).may_go(), "other conversations go on");
+        assert!(earlier.may_go(), "what was sent before the failed one does not wait for it");
+        assert!(session.send(first).may_go());
+        assert!(!session.send(ClientId::new()).may_go(), "the second one failed, too");
+        assert!(session.send(second).may_go());
+        assert!(session.send(ClientId::new()).may_go());
+    }
+
+    #[test]
+    fn what_fails_again_keeps_the_place_of_its_first_try() {
+        let session = Session::new();
+        let [first, second] = [ClientId::new(), ClientId::new()];
+        session.send(first).failed();
+        session.send(second).failed();
+        let again = session.send(first);
+        assert!(again.may_go());
+        assert!(again.may_go(), "asked twice when another node had the room's lock");
+        again.failed();
+        assert!(!session.send(second).may_go());
+        assert!(session.send(first).may_go());
+        session.send(first).answered();
+        assert!(session.send(second).may_go());
+    }
+
+    #[test]
+    fn places_are_those_of_sending_not_of_failing() {
+        let session = Session::new();
+        let [first, second] = [ClientId::new(), ClientId::new()];
+        let (early, late) = (session.send(first), session.send(second));
+        late.failed();
+        early.failed();
+        assert!(!session.send(second).may_go());
+        assert!(session.send(first).may_go());
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_waited_for_no_more() {
+        let session = Session::new();
+        let first = session.send(ClientId::new());
+        first.failed();
+        assert!(!session.send(ClientId::new()).may_go());
+        first.answered();
+        assert!(session.send(ClientId::new()).may_go());
+    }
+
+    #[test]
+    fn more_failures_than_are_remembered_stop_every_post() {
+        let session = Session::new();
+        let first = ClientId::new();
+        session.send(first).failed();
+        for _ in 1..FAILED {
+            session.0.next(ConversationId(Uuid::now_v7()), ClientId::new()).failed();
+        }
+        assert!(session.send(first).may_go() && !session.0.order_is_lost());
+        for _ in 0..10 {
+            session.0.next(ConversationId(Uuid::now_v7()), ClientId::new()).failed();
+        }
+        assert!(session.0.order_is_lost());
+        assert_eq!(session.0.lock().failed.len(), FAILED);
+        assert!(!session.send(first).may_go(), "a wrong order is worse than none");
     }
 }
