@@ -13,6 +13,7 @@ use crate::live::Node;
 use crate::{error::HttpFault, fetch_optional};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{self, ETag, EntityTag, IfNoneMatch};
 use actix_web::middleware::{Compress, DefaultHeaders};
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
@@ -80,7 +81,9 @@ pub fn app(
 > {
     let (_, document) =
         App::new().into_utoipa_app().openapi(document::Document::openapi()).service(routes()).split_for_parts();
-    let document = web::Bytes::from(document::complete(&document).to_string());
+    let document = document::complete(&document);
+    let methods = document::Methods::of(&document);
+    let document = web::Bytes::from(document.to_string());
     let app = App::new()
         .route(
             "/api/v1/openapi.json",
@@ -105,6 +108,7 @@ pub fn app(
         }))
         .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
         .route("/health/ready", web::get().to(ready))
+        .app_data(web::Data::new(methods))
         .default_service(web::to(page))
         .wrap(
             DefaultHeaders::new()
@@ -158,19 +162,23 @@ async fn ready(api: web::Data<Api>) -> HttpResponse {
     if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
-/// A file of the web app, or its page: the app itself reads the path.
-async fn page(request: HttpRequest) -> HttpResponse {
-    if request.method() != actix_web::http::Method::GET && request.method() != actix_web::http::Method::HEAD {
-        return HttpResponse::MethodNotAllowed().json(Fault::new(ErrorCode::NotFound, "There is no such route."));
+/// What no route has taken: a wrong method, a file of the web app, or its page: the app itself reads the path.
+async fn page(request: HttpRequest, methods: web::Data<document::Methods>) -> HttpResponse {
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if let Some(methods) = methods.of_path(request.path()) {
+        return wrong_method(methods);
     }
     let path = request.path().trim_start_matches('/');
-    if path == "ws" {
+    if path.starts_with("api/") {
+        return HttpFault::missing("route").error_response();
+    }
+    if path == "ws" && reads {
         return HttpResponse::UpgradeRequired()
             .insert_header((header::UPGRADE, "websocket"))
             .body("This is a WebSocket (RFC 6455, subprotocol homeroom.v1); docs/protocol.md says how to speak it.\n");
     }
-    if path.starts_with("api/") {
-        return HttpFault::missing("route").error_response();
+    if !reads {
+        return wrong_method(if path == "ws" { "GET" } else { "GET, HEAD" });
     }
     if let Some(file) = Dist::get(path).filter(|_| !path.is_empty()) {
         let kind = mime_guess::from_path(path).first_or_octet_stream();
@@ -186,6 +194,12 @@ async fn page(request: HttpRequest) -> HttpResponse {
         None => HttpResponse::NotFound()
             .body("This homeroom was built without its web app. Run `make web`, then build again.\n"),
     }
+}
+
+/// Another method would do.
+fn wrong_method(allowed: &str) -> HttpResponse {
+    let fault = Fault::new(ErrorCode::NotFound, format!("This path has other methods: {allowed}."));
+    HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, allowed)).json(fault)
 }
 
 /// A file of the web app; nothing but its tag where the browser has it already.

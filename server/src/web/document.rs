@@ -1,9 +1,10 @@
 //! The OpenAPI document: what the routes say of themselves, and what is true of all of them.
 //!
-//! Owns: how one signs in, the answers that any route may give, and the paths of health.
+//! Owns: how one signs in, the answers that any route may give, the paths of health, and which methods a path has.
 //! Refuses to know: what the routes do.
 
 use crate::live::socket::COOKIE;
+use actix_web::dev::ResourceDef;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
@@ -52,4 +53,25 @@ pub(super) fn complete(document: &utoipa::openapi::OpenApi) -> Value {
         json!({ "200": { "description": "It should." }, "503": { "description": "It should not; the body says why." } }),
     );
     document
+}
+
+/// The methods of each documented path.
+#[derive(Clone)]
+pub(super) struct Methods(Vec<(ResourceDef, String)>);
+
+impl Methods {
+    pub(super) fn of(document: &Value) -> Self {
+        let paths = document["paths"].as_object().into_iter().flatten();
+        let methods = paths.map(|(path, operations)| {
+            let methods: Vec<String> =
+                operations.as_object().into_iter().flatten().map(|(method, _)| method.to_uppercase()).collect();
+            (ResourceDef::new(path.as_str()), methods.join(", "))
+        });
+        Self(methods.collect())
+    }
+
+    /// As the header `Allow` says them; nothing where there is no such path.
+    pub(super) fn of_path(&self, path: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known.is_match(path)).map(|(_, methods)| methods.as_str())
+    }
 }

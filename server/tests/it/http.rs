@@ -258,3 +258,38 @@ async fn guessing_is_slowed_down() {
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "rate_limited");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_wrong_method_and_a_request_that_is_no_handshake_are_told_what_they_are() {
+    let node = Node::start(Ground::sqlite()).await;
+    let client = http();
+    let plain = client.get(node.url("/ws")).send().await.unwrap();
+    assert_eq!(
+        (plain.status(), plain.headers()["upgrade"].to_str().unwrap()),
+        (StatusCode::UPGRADE_REQUIRED, "websocket")
+    );
+    assert!(plain.text().await.unwrap().contains("homeroom.v1"));
+    for (method, path, allowed) in [
+        ("POST", "/ws", "GET"),
+        ("POST", "/", "GET, HEAD"),
+        ("POST", "/api/v1/home", "GET"),
+        ("GET", "/api/v1/sign-out", "POST"),
+        ("PUT", "/api/v1/me", "GET, PATCH"),
+        ("DELETE", "/api/v1/rooms/0193a1b2-2222-7000-8000-00000000000b", "GET"),
+        ("POST", "/health/live", "GET"),
+    ] {
+        let answer = client.request(method.parse().unwrap(), node.url(path)).send().await.unwrap();
+        let allow = answer.headers().get("allow").map(|allow| allow.to_str().unwrap().to_owned());
+        assert_eq!(
+            (answer.status(), allow.as_deref()),
+            (StatusCode::METHOD_NOT_ALLOWED, Some(allowed)),
+            "{method} {path}"
+        );
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "not_found");
+    }
+    for method in ["GET", "POST"] {
+        let answer = client.request(method.parse().unwrap(), node.url("/api/v1/nothing")).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method}");
+    }
+    node.stop().await;
+}
