@@ -1,21 +1,18 @@
-"""A client for the protocol `homeroom.v1`, with the standard library only.
+"""A client for the protocol `homeroom.v1`, with the standard library only. It was written from docs/protocol.md.
 
-This module owns the wire: signing in, HTTP, one WebSocket at a time, the meaning of every frame, the check of the numbers `n`, the
-order of the outbox and the waits between two tries. It refuses to know where anything is stored, and it starts no thread: `Log` and
-`Outbox` live in memory, whoever uses them stores them, and nothing is read unless somebody calls a method that reads. Every wait ends
-at a deadline with `TimeoutError`. Whoever calls nothing for a minute answers no ping, and the server will end the session.
+Owns: signing in, the meaning of every frame and HTTP body, which text stands, the check of the numbers `n`, the order of the outbox
+and the waits between two tries. Refuses to know: bytes on a socket (see rfc6455.py), and where anything is stored: `Log` and `Outbox`
+live in memory, whoever uses them stores them.
+
+It starts no thread: nothing is read unless somebody calls a method that reads, and every wait ends at a deadline with `TimeoutError`.
+Whoever calls nothing for a minute answers no ping, and the server will end the session.
 """
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
 import json
-import os
 import random
-import socket
-import ssl
-import struct
 import time
 import uuid
 from collections import deque
@@ -24,13 +21,10 @@ from functools import cache
 from typing import Any, Iterator, Optional, dataclass_transform, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlsplit
 
+from rfc6455 import Closed, ProtocolError, WebSocket
+
 PROTOCOL = "homeroom.v1"
-SILENCE_SECONDS = 75.0
 UNDER_WAY = 16  # commands that the outbox has under way at once; the server bears 64, and 60 in one burst
-
-
-class ProtocolError(Exception):
-    """The server said something that the protocol does not allow."""
 
 
 class Gap(ProtocolError):
@@ -43,14 +37,6 @@ class Refused(Exception):
     def __init__(self, fault: Fault, close_code: Optional[int] = None):
         super().__init__(f"{fault.code}: {fault.message}")
         self.fault, self.code, self.close_code = fault, fault.code, close_code
-
-
-class Closed(Exception):
-    """The connection has ended; 1006 stands for an end without a close frame."""
-
-    def __init__(self, code: int = 1006, reason: str = ""):
-        super().__init__(f"{code} {reason}".strip())
-        self.code = code
 
 
 # Values that are shared by frames and HTTP bodies. A field without a default is always there; one with a default may be left out.
@@ -174,16 +160,6 @@ def read(kind: Any, value: Any) -> Any:
     return value
 
 
-def write(value: Any) -> Any:
-    """Turn what `read` gave back into JSON; a field with nothing to say is left out."""
-    if isinstance(value, list):
-        return [write(one) for one in value]
-    if not is_dataclass(value):
-        return value
-    pairs = [(one, getattr(value, one.name)) for one, _ in describe(type(value))]
-    return {one.name: write(item) for one, item in pairs if item is not None or one.default is MISSING}
-
-
 def decode(text: str) -> Any:
     """Decode a frame of the server; one of an unknown type is `Unknown`."""
     try:
@@ -193,11 +169,6 @@ def decode(text: str) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise ProtocolError("a frame is no object with a type")
     return read(FRAMES.get(value["type"], Unknown), value)
-
-
-def encode(frame: Any) -> dict[str, Any]:
-    """The JSON object of a decoded frame, as far as it was understood."""
-    return {"type": next((name for name, kind in FRAMES.items() if kind is type(frame)), "unknown"), **write(frame)}
 
 
 # What a client says. A command gets its `ref` when it is sent.
@@ -236,129 +207,6 @@ def build_retract(room: str, message: str, client_id: Optional[str] = None) -> d
     return build("retract", room=room, client_id=client_id or str(uuid.uuid4()), message=message)
 
 
-class WebSocket:
-    """As much of RFC 6455 as a client needs; pings are answered while somebody receives."""
-
-    def __init__(self, base: str, timeout: float = 10.0):
-        url = urlsplit(base)
-        self.timeout, self.buffer, self.fragments, self.text_under_way = timeout, bytearray(), bytearray(), False
-        secure = url.scheme == "https"
-        self.socket = socket.create_connection((url.hostname, url.port or (443 if secure else 80)), timeout)
-        try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if secure:
-                self.socket = ssl.create_default_context().wrap_socket(self.socket, server_hostname=url.hostname)
-            self._shake_hands(url.netloc)
-        except BaseException:
-            self.socket.close()
-            raise
-        self.heard = time.monotonic()
-
-    def _shake_hands(self, host: str) -> None:
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\r\n".encode())
-        deadline = time.monotonic() + self.timeout
-        while (end := self.buffer.find(b"\r\n\r\n")) < 0:
-            self._fill(deadline)
-        status, *lines = self.buffer[:end].decode("latin-1").split("\r\n")
-        del self.buffer[:end + 4]
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if status.split(" ")[1:2] != ["101"]:
-            raise Closed(reason=f"the handshake was answered with {status}")
-        accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()).decode()
-        if (headers.get("sec-websocket-accept") != accept or headers.get("sec-websocket-protocol") != PROTOCOL
-                or headers.get("upgrade", "").lower() != "websocket" or "sec-websocket-extensions" in headers):
-            raise ProtocolError("the handshake's answer is wrong")
-
-    def _fill(self, deadline: float) -> None:
-        """Read some more bytes before the deadline."""
-        self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            data = self.socket.recv(65536)
-        except TimeoutError:
-            raise
-        except OSError as problem:
-            self.socket.close()
-            raise Closed(reason=str(problem)) from problem
-        if not data:
-            self.socket.close()
-            raise Closed(reason="the connection just ended")
-        self.heard = time.monotonic()
-        self.buffer += data
-
-    def _take_frame(self) -> Optional[tuple[bool, int, bytes]]:
-        """Take one whole frame (final, opcode, payload) from the buffer, if it is there."""
-        data = self.buffer
-        if len(data) < 2:
-            return None
-        if data[0] & 0x70 or data[1] & 0x80:
-            raise ProtocolError("a frame has reserved bits or a mask")
-        start, size = 2, data[1] & 0x7F
-        if size >= 126:
-            start = 4 if size == 126 else 10
-            if len(data) < start:
-                return None
-            size = int.from_bytes(data[2:start], "big")
-        if len(data) < start + size:
-            return None
-        frame = bool(data[0] & 0x80), data[0] & 0x0F, bytes(data[start:start + size])
-        del data[:start + size]
-        return frame
-
-    def send(self, payload: bytes, opcode: int = 1, final: bool = True) -> None:
-        """Send one frame: masked, as a client must."""
-        size, mask = len(payload), os.urandom(4)
-        length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0xFE, size) if size < 65536 else struct.pack("!BQ", 0xFF, size)
-        masked = (int.from_bytes(payload, "big") ^ int.from_bytes((mask * (size // 4 + 1))[:size], "big")).to_bytes(size, "big")
-        try:
-            self.socket.settimeout(self.timeout)
-            self.socket.sendall(bytes([opcode | (0x80 if final else 0)]) + length + mask + masked)
-        except OSError as problem:  # a time-out too: half a frame may be out, nothing can follow it
-            raise Closed(reason=str(problem)) from problem
-
-    def receive(self, timeout: float) -> str:
-        """Wait for the next text message."""
-        deadline = time.monotonic() + timeout
-        while True:
-            while (frame := self._take_frame()) is None:
-                try:
-                    self._fill(deadline)
-                except TimeoutError:
-                    if time.monotonic() - self.heard > SILENCE_SECONDS:
-                        raise Closed(reason="the line is silent") from None
-                    raise
-            final, opcode, payload = frame
-            if opcode == 9:
-                self.send(payload, 10)
-            elif opcode == 8:
-                code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-                self.close(payload[:2])
-                raise Closed(code, payload[2:].decode("utf-8", "replace"))
-            elif opcode in (0, 1):
-                if (opcode == 0) is not self.text_under_way:
-                    raise ProtocolError("a fragment is out of place")
-                self.fragments += payload
-                self.text_under_way = not final
-                if final:
-                    text, self.fragments = self.fragments, bytearray()
-                    return text.decode()
-            elif opcode != 10:
-                raise ProtocolError(f"a frame has the opcode {opcode}")
-
-    def close(self, payload: bytes = struct.pack("!H", 1000)) -> None:
-        try:
-            self.send(payload, 8)
-        except Closed:
-            pass  # it has ended already
-        self.socket.close()
-
-    def cut(self) -> None:
-        """End the TCP connection with a reset and without a close frame, as a lost network would."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-
 class Session:
     """One WebSocket after `hello`. Answers are kept by `ref` until somebody asks for them, all other frames in order."""
 
@@ -367,7 +215,7 @@ class Session:
         self.frames: deque[Any] = deque()
         self.answers: dict[int, Any] = {}
         self.bye: Optional[Bye] = None
-        self.line = WebSocket(base, timeout)
+        self.line = WebSocket(f"{base}/ws", PROTOCOL, timeout)
         try:
             self.say(build("hello", token=token, positions=positions))
             first = self._pull(time.monotonic() + timeout)
@@ -532,22 +380,28 @@ class Room:
     room: str
     position: Optional[str] = None
     caught_up: bool = False
-    needs_snapshot: bool = False  # after a reset: events wait until the snapshot is there
+    needs_snapshot: bool = False  # events wait until it is there, and the position is not to be given to a server
     seen: dict[str, int] = field(default_factory=dict)      # by conversation, the n of the last event
     counted: dict[str, int] = field(default_factory=dict)   # by conversation, the n of the snapshot
     messages: dict[str, Message] = field(default_factory=dict)
     waiting: list[Event] = field(default_factory=list)
 
     def take_snapshot(self, summary: RoomSummary) -> list[Event]:
-        """Begin with a snapshot; the events that waited for it are merged, those that are new are returned."""
-        waiting, after_reset = self.waiting, self.needs_snapshot
-        if not after_reset:  # after a reset the session's own position stays; without one the snapshot's is the start
+        """Begin with a snapshot; the events that waited for it are taken in, those that are new are returned.
+
+        Where one is waited for it has to be asked for after the `Welcome`, `Reset` or `Joined` that said so."""
+        waiting = self.waiting
+        if not self.needs_snapshot:  # while one is waited for, the session has its own position
             self.position = summary.position
         self.needs_snapshot, self.waiting, self.seen = False, [], {}
         self.counted = {one.conversation: one.n for one in summary.conversations}
-        # Older messages may have changed without the snapshot saying so: only what it holds is known to be current.
         self.messages = {one.last.id: one.last for one in summary.conversations if one.last}
         return [event for event in waiting if self.take(event)]
+
+    def take_page(self, messages: list[Message]) -> None:
+        """Take in messages from a page: only those that are not held, for it may have been read before an edit that is held."""
+        for message in messages:
+            self.messages.setdefault(message.id, message)
 
     def take(self, event: Event) -> bool:
         """Take in an event; true if it is new, false if a snapshot counted it already or has to come first."""
@@ -576,17 +430,18 @@ class Log:
         self.rooms: dict[str, Room] = {}
 
     def positions(self) -> dict[str, Optional[str]]:
-        return {room.room: room.position for room in self.rooms.values()}
+        """What to say in `hello`: a room that still needs its snapshot begins anew."""
+        return {room.room: room.position for room in self.rooms.values() if not room.needs_snapshot}
 
     def take(self, frame: Any) -> bool:
         """Take in a frame; true if it was an event that is new."""
         if isinstance(frame, Welcome):
-            self.rooms = {place.room: self.rooms.get(place.room) or Room(place.room) for place in frame.rooms}
+            held = {name: room for name, room in self.rooms.items() if not room.needs_snapshot}
+            self.rooms = {place.room: held.get(place.room) or Room(place.room, needs_snapshot=True) for place in frame.rooms}
             for place in frame.rooms:
-                room = self.rooms[place.room]
-                room.position, room.caught_up, room.waiting = place.position, False, []  # what waited is told again
+                self.rooms[place.room].position, self.rooms[place.room].caught_up = place.position, False
         elif isinstance(frame, Joined):
-            self.rooms[frame.room.room] = Room(frame.room.room, frame.room.position)
+            self.rooms[frame.room.room] = Room(frame.room.room, frame.room.position, needs_snapshot=True)
         elif isinstance(frame, Left):
             self.rooms.pop(frame.room, None)
         elif isinstance(frame, Reset):

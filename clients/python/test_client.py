@@ -1,4 +1,7 @@
-"""Tests of the client: the golden fixtures, and a real server where HOMEROOM_BIN names the program."""
+"""Tests of the client: the golden fixtures, and a real server where HOMEROOM_BIN names the program.
+
+Owns: what the page promises, looked at from outside. Refuses to know: the code of the server.
+"""
 from __future__ import annotations
 
 import json
@@ -11,13 +14,14 @@ import tempfile
 import time
 import unittest
 import uuid
+from dataclasses import MISSING, is_dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import homeroom
 from homeroom import (ANNOUNCEMENTS, Ack, BackOff, Bye, CaughtUp, Client, Closed, ErrorFrame, Event, Gap, Log, MarkMoved, Outbox, Refused,
                       Reset, Room, Session, address_family, build, build_draft, build_edit, build_post, build_retract, decode,
-                      derive_conversation, encode, may_come_back, read, walk_history, write)
+                      derive_conversation, describe, may_come_back, read, walk_history)
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE / "../../protocol/fixtures"
@@ -39,6 +43,21 @@ SERVER_FRAMES = {
     "left", "mark", "page", "reset.rights_changed", "reset.too_far_behind", "reset.unknown_position", "typing", "welcome"}
 NEWER_FRAMES = {"unknown_bye", "unknown_error", "unknown_event", "unknown_field", "unknown_inside_message", "unknown_reset", "unknown_type"}
 REFUSED_FRAMES = {"missing_field", "no_object", "no_type", "unknown_type", "wrong_field"}
+
+
+def write(value: Any) -> Any:
+    """Turn what `read` gave back into JSON; a field with nothing to say is left out."""
+    if isinstance(value, list):
+        return [write(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    pairs = [(one, getattr(value, one.name)) for one, _ in describe(type(value))]
+    return {one.name: write(item) for one, item in pairs if item is not None or one.default is MISSING}
+
+
+def encode(frame: Any) -> dict[str, Any]:
+    """The JSON object of a decoded frame, as far as it was understood."""
+    return {"type": next((name for name, kind in homeroom.FRAMES.items() if kind is type(frame)), "unknown"), **write(frame)}
 
 
 def load_fixture(name: str) -> Any:
@@ -186,6 +205,33 @@ class RuleTests(unittest.TestCase):
         self.assertEqual(room.position, "p")
         self.assertEqual([event.n for event in room.take_snapshot(summary)], [5])
         self.assertEqual(room.position, "e5")
+
+    def test_a_page_that_was_read_before_an_edit_changes_nothing(self) -> None:
+        page = [read(homeroom.Message, one) for one in load_fixture("api.history_page")["messages"]]
+        edited = decode(json.dumps(load_fixture("server.event.edited")))
+        before = read(homeroom.Message, {**load_fixture("server.event.edited")["message"], "edited_at": None})
+        room = Room(edited.room)
+        room.take(edited)  # of a message that was not held
+        room.take_page([before, *page])
+        self.assertEqual(room.messages[edited.message.id], edited.message)
+        self.assertLessEqual({one.id for one in page}, room.messages.keys())
+
+    def test_a_line_that_breaks_after_a_reset_begins_with_a_snapshot_again(self) -> None:
+        welcome = decode(json.dumps(load_fixture("server.welcome")))
+        summary = read(homeroom.RoomSummary, load_fixture("api.home")["rooms"][0])
+        log = Log()
+        log.rooms[summary.room] = Room(summary.room)
+        log.rooms[summary.room].take_snapshot(summary)
+        self.assertEqual(log.positions(), {summary.room: summary.position})
+        log.take(Reset(room=summary.room, position="p", reason="rights_changed"))
+        log.take(Event(room=summary.room, id="e9", at="", kind="withheld"))
+        self.assertEqual(log.positions(), {})
+        welcome.rooms = [homeroom.RoomPlace(room=summary.room, title="", role="staff", position="q")]
+        log.take(welcome)
+        room = log.rooms[summary.room]
+        self.assertEqual((room.needs_snapshot, room.waiting, room.messages), (True, [], {}))
+        room.take_snapshot(summary)
+        self.assertEqual(log.positions(), {summary.room: "q"})
 
     def test_back_off_and_close_codes(self) -> None:
         back_off = BackOff()
@@ -499,7 +545,7 @@ class ServerTests(unittest.TestCase):
         self.assertEqual(session.wait_for(77).conversation, self.announcements)
 
     def test_close_codes(self) -> None:
-        line = homeroom.WebSocket(self.server.base)
+        line = homeroom.WebSocket(f"{self.server.base}/ws", homeroom.PROTOCOL)
         self.addCleanup(line.socket.close)
         line.send(b'{"type":"typing","ref":1}')
         with self.assertRaises(Closed) as caught:
