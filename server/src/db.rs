@@ -17,9 +17,18 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-static POSTGRES_MIGRATIONS: LazyLock<Migrator> =
-    LazyLock::new(|| beside_newer(sqlx::migrate!("../migrations/postgres")));
-static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| beside_newer(sqlx::migrate!("../migrations/sqlite")));
+static POSTGRES_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migrations = sqlx::migrate!("../migrations/postgres");
+    #[cfg(feature = "next")]
+    let migrations = and_next(migrations, sqlx::migrate!("../migrations/next/postgres"));
+    beside_newer(migrations)
+});
+static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migrations = sqlx::migrate!("../migrations/sqlite");
+    #[cfg(feature = "next")]
+    let migrations = and_next(migrations, sqlx::migrate!("../migrations/next/sqlite"));
+    beside_newer(migrations)
+});
 
 /// Readers of an SQLite file at once; each is a thread and a page cache of about 2 MB.
 const SQLITE_READERS: u32 = 2;
@@ -221,6 +230,12 @@ impl<P, S> Engine<P, S> {
 fn beside_newer(mut migrations: Migrator) -> Migrator {
     migrations.set_ignore_missing(true);
     migrations
+}
+
+/// With what only the next version has. No release contains it.
+#[cfg(feature = "next")]
+fn and_next(released: Migrator, next: Migrator) -> Migrator {
+    Migrator::with_migrations(released.iter().chain(next.iter()).cloned().collect())
 }
 
 /// Runs one statement on either engine: `execute!(db.writes(), "UPDATE …", bind, bind)` gives the number of rows.

@@ -54,6 +54,9 @@ pub mod kind {
     pub const EDITED: &str = "edited";
     /// A message was retracted.
     pub const RETRACTED: &str = "retracted";
+    /// A message is to be kept in sight.
+    #[cfg(feature = "next")]
+    pub const PINNED: &str = "pinned";
     /// Somebody joined the room.
     pub const MEMBER_JOINED: &str = "member_joined";
     /// Somebody left the room.

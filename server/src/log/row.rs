@@ -151,6 +151,8 @@ impl EntryRow {
             (kind::POSTED, Some(message)) => EventBody::Posted { message },
             (kind::EDITED, Some(message)) => EventBody::Edited { message },
             (kind::RETRACTED, Some(message)) => EventBody::Retracted { message },
+            #[cfg(feature = "next")]
+            (kind::PINNED, Some(_)) => super::append::next::pinned(self.body.as_deref()).map_err(undecodable)?,
             _ => return Ok(Entry::of_unknown(room, seq, id, at, about, self.shows())),
         };
         Ok(match about {
