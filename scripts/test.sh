@@ -41,6 +41,7 @@ check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
 check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
+check deploy unittest /usr/bin/python3 -m unittest discover -v -s deploy
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check chaos one target/debug/homeroom-loadtest chaos --seconds 60
 # One build for both: a server that can break its word, and one that knows more than this version.
