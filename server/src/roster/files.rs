@@ -200,6 +200,16 @@ impl File {
         }
     }
 
+    /// The columns that say from which day to which one.
+    #[must_use]
+    pub fn span(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::AcademicSessions => Some(("startDate", "endDate")),
+            Self::Roles | Self::Enrollments => Some(("beginDate", "endDate")),
+            _ => None,
+        }
+    }
+
     /// What a column's values must look like.
     #[must_use]
     pub fn form(self, column: &str) -> Form {
@@ -275,9 +285,12 @@ impl Form {
     pub fn refuses(self, value: &str) -> Option<String> {
         match self {
             Self::Text => None,
-            Self::Date => chrono::NaiveDate::parse_from_str(date(value), "%Y-%m-%d")
-                .is_err()
-                .then(|| "is not a date; use YYYY-MM-DD".to_owned()),
+            Self::Date => {
+                let day = chrono::NaiveDate::parse_from_str(date(value), "%Y-%m-%d").ok();
+                // Days are compared as texts, so each needs all its digits.
+                let whole = day.is_some_and(|day| day.format("%Y-%m-%d").to_string() == date(value));
+                (!whole).then(|| "is not a date; use YYYY-MM-DD".to_owned())
+            }
             Self::Truth => (!matches!(value.to_ascii_lowercase().as_str(), "true" | "false" | "1" | "0"))
                 .then(|| "is neither true nor false".to_owned()),
             Self::Language => homeroom_protocol::Language::parse(value)

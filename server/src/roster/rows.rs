@@ -4,7 +4,7 @@
 //! Refuses to know: where the file lies, where rows are kept, and whether what they refer to is there. It needs neither a
 //! disk nor a database, so that `fuzz/` can build it by itself.
 
-use super::files::{File, Mode, Reference, Version};
+use super::files::{self, File, Mode, Reference, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -125,13 +125,16 @@ impl<R: Read> Rows<R> {
         }
         let allowance = Arc::new(AtomicU64::new(ROW_BYTES));
         let inner = io::Cursor::new(start).chain(from);
-        let bounded = Bounded { inner, allowance: allowance.clone(), taken: 0, last: 0 };
+        let bounded = Bounded { inner, allowance: allowance.clone(), taken: 0, last: 0, ended: false };
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bounded);
-        let headers = reader.byte_headers().map_err(|error| broken(&error))?;
+        let headers = reader.byte_headers().map_err(|error| broken(&error))?.clone();
         if headers.len() > COLUMNS {
             return Err(broken(&format!("has {} columns; {COLUMNS} is the most", headers.len())));
         }
-        let columns = Columns::of(file, version, mode, headers)?;
+        if reader.get_ref().ended && !headers.is_empty() {
+            return Err(broken(&"a quote in the first line is never closed"));
+        }
+        let columns = Columns::of(file, version, mode, &headers)?;
         Ok(Self { file, mode, columns, reader, record: csv::ByteRecord::new(), line: 0, allowance })
     }
 
@@ -148,6 +151,11 @@ impl<R: Read> Rows<R> {
         })?;
         if !more {
             return Ok(None);
+        }
+        if self.reader.get_ref().ended || self.columns.swallows_lines(&self.record) {
+            // What a quote swallows would count as gone, so nothing of this file can be taken.
+            let name = self.file.name();
+            return Err(UnreadableFile::Broken(format!("{name}.csv: is a quote not closed near line {first}?")));
         }
         // Empty lines before a row are passed over by the reader, so the row's line is counted back from its end.
         let after = self.reader.position().line();
@@ -187,6 +195,9 @@ struct Columns {
     changed: Option<usize>,
     required: Vec<(&'static str, usize)>,
     read: Vec<(&'static str, usize)>,
+    /// How many there are, and what the last one is called.
+    width: usize,
+    last: String,
 }
 
 impl Columns {
@@ -226,7 +237,19 @@ impl Columns {
             changed: place("dateLastModified"),
             required,
             read: file.read().iter().filter_map(|column| place(column).map(|index| (*column, index))).collect(),
+            width: headers.len(),
+            last: headers.last().filter(|name| !name.is_empty()).map_or("the last column", String::as_str).to_owned(),
         })
+    }
+
+    /// The first value that no column is there for; empty ones do no harm.
+    fn beyond<'a>(&self, record: &'a csv::ByteRecord) -> Option<&'a [u8]> {
+        record.iter().skip(self.width).find(|value| !value.trim_ascii().is_empty())
+    }
+
+    /// Whether a quote that is not closed where it should be has made one row of several.
+    fn swallows_lines(&self, record: &csv::ByteRecord) -> bool {
+        self.beyond(record).is_some() && newlines(record) > 0
     }
 
     /// What a row calls itself, as far as it can be read.
@@ -259,6 +282,10 @@ impl Columns {
         if source_id.is_empty() {
             return Err(refuse("sourcedId", "", "is empty"));
         }
+        if let Some(value) = self.beyond(record) {
+            let reason = "stands beyond the last column; is a comma not in quotes?";
+            return Err(refuse(&self.last, &String::from_utf8_lossy(value), reason));
+        }
         let status = self.status.map_or(Ok(""), |index| text("status", index))?;
         let delta = mode == Mode::Delta;
         let deleted = match status.to_ascii_lowercase().as_str() {
@@ -287,6 +314,13 @@ impl Columns {
                 return Err(refuse(column, value, &reason));
             }
             values.insert((*column).to_owned(), Value::String(value.to_owned()));
+        }
+        let day = |column: &str| values.get(column).and_then(Value::as_str).map(files::date);
+        if let Some((begins, ends)) = file.span().filter(|_| !deleted)
+            && let (Some(first), Some(last)) = (day(begins), day(ends))
+            && last < first
+        {
+            return Err(refuse(ends, last, &format!("is before {begins}, {first}")));
         }
         let mut references = Vec::new();
         if !deleted {
@@ -323,6 +357,8 @@ struct Bounded<R> {
     taken: u64,
     /// The last byte read.
     last: u8,
+    /// The end was met. Every line is ended, so who meets it within a row has a quote open.
+    ended: bool,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -355,7 +391,10 @@ impl<R> Bounded<R> {
                 self.last = b'\n';
                 1
             }
-            None => 0,
+            None => {
+                self.ended = true;
+                0
+            }
         }
     }
 
@@ -412,6 +451,59 @@ mod tests {
         let columns = (0..=COLUMNS).map(|number| format!("c{number}")).collect::<Vec<_>>().join(",");
         let refused = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, columns.as_bytes()).err().unwrap();
         assert_eq!(refused, UnreadableFile::Broken("orgs.csv: has 1001 columns; 1000 is the most".to_owned()));
+    }
+
+    /// The rows behind the quote would count as gone.
+    #[test]
+    fn a_quote_that_swallows_rows_breaks_the_file_wherever_it_stands() {
+        let head = "sourcedId,name,type,metadata.note\n";
+        for rows in [
+            "O-1,Hill,school,\"a note\nO-2,Dale,school,\n",
+            "O-1,Hill,school,\"a note\nO-2,Dale,school,",
+            "O-1,Hill,school,\"",
+            "O-1,\"Hill,school,\nO-2,Dale,school,\n",
+            // Closed by the quote that was to open the next one.
+            "O-1,Hill,school,\"a note\nO-2,\"Dale, East\",school,\n",
+        ] {
+            let text = format!("{head}{rows}");
+            let mut rows = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, text.as_bytes()).unwrap();
+            let refused = rows.read().unwrap_err();
+            assert!(refused.to_string().contains("is a quote not closed near line 2?"), "{text:?}: {refused}");
+        }
+        let refused = Rows::of(File::Orgs, Version::V1_1, Mode::Bulk, &b"sourcedId,name,\"type\nO-1,Hill,school\n"[..]);
+        assert!(refused.err().unwrap().to_string().contains("a quote in the first line is never closed"));
+        let whole = "O-1,Hill,school,\"two\nlines \"\"and\"\" quotes\"\nO-2,Dale,school,\"\",,\n";
+        assert_eq!(lines_of(&format!("{head}{whole}")), [2, 4]);
+    }
+
+    fn refused(file: File, text: &str) -> String {
+        match Rows::of(file, Version::V1_1, Mode::Bulk, text.as_bytes()).unwrap().read().unwrap().unwrap() {
+            Judged::Refused { row, .. } => row.to_string(),
+            Judged::Good(row) => panic!("taken: {row:?}"),
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_comma_too_many_is_refused() {
+        assert_eq!(
+            refused(File::Orgs, "sourcedId,type,name\nO-1,school,Oak, Ash\n"),
+            "orgs.csv, line 2, name \" Ash\": stands beyond the last column; is a comma not in quotes?"
+        );
+    }
+
+    #[test]
+    fn what_ends_before_it_begins_is_refused_and_so_is_a_day_of_another_form() {
+        let term = |begins: &str, ends: &str| {
+            let head = "sourcedId,title,type,startDate,endDate,schoolYear";
+            format!("{head}\nT,Term,term,{begins},{ends},2027\n")
+        };
+        let said = refused(File::AcademicSessions, &term("2027-02-01", "2027-01-31"));
+        assert_eq!(said, "academicSessions.csv, line 2, endDate \"2027-01-31\": is before startDate, 2027-02-01");
+        // Days are compared as texts.
+        for day in ["2027-2-01", "2027-02-1", "+2027-02-01"] {
+            let said = refused(File::AcademicSessions, &term(day, "2027-06-30"));
+            assert!(said.ends_with("is not a date; use YYYY-MM-DD"), "{said}");
+        }
     }
 
     #[test]
