@@ -50,6 +50,7 @@ macro_rules! staff_of_classes {
 }
 
 /// Which guardians should be in which rooms: through each student who is enrolled now, in the class's room and the school's.
+/// Whether the student may sign in says nothing about their guardians: many a school gives small children no account.
 macro_rules! guardians {
     () => {
         "SELECT r.id AS room_id, g.guardian_id AS person_id, g.student_id
@@ -57,7 +58,7 @@ macro_rules! guardians {
          JOIN room r ON r.class_id = c.id OR (r.school_id = c.school_id AND r.kind = 'school')
          JOIN guardianship g ON g.student_id = e.person_id
          JOIN person p ON p.id = g.guardian_id JOIN person s ON s.id = g.student_id
-         WHERE r.school_id = $2 AND e.role = 'student' AND p.enabled AND s.enabled AND length(c.source_digest) > 0
+         WHERE r.school_id = $2 AND e.role = 'student' AND p.enabled AND length(s.source_digest) > 0 AND length(c.source_digest) > 0
            AND COALESCE(e.begins_on, $1) <= $1 AND COALESCE(e.ends_on, $1) >= $1
            AND (NOT EXISTS (SELECT 1 FROM class_term t WHERE t.class_id = c.id)
                 OR EXISTS (SELECT 1 FROM class_term t JOIN term m ON m.id = t.term_id

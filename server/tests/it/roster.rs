@@ -19,6 +19,7 @@ on_both_engines! {
     a_delta_of_1_2_keeps_what_other_files_said
     bad_rows_are_named_and_nothing_is_applied
     a_dry_run_writes_nothing
+    guardians_of_a_student_without_an_account_have_their_place
     two_imports_at_once_are_one_after_the_other
 }
 
@@ -329,6 +330,15 @@ async fn a_dry_run_writes_nothing(ground: Ground) {
     for text in ["SELECT COUNT(*) FROM person", "SELECT COUNT(*) FROM district", "SELECT COUNT(*) FROM room"] {
         assert_eq!(count(&log, text).await, 0, "{text}");
     }
+}
+
+async fn guardians_of_a_student_without_an_account_have_their_place(ground: Ground) {
+    let log = log(&ground).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_1_1(folder.path());
+    replace(&folder.path().join("users.csv"), "u-s,true", "u-s,false");
+    assert_eq!(import(&log, folder.path()).await.unwrap().places.added, 6);
+    assert!(homeroom::identity::find(log.db(), "stu").await.unwrap().is_empty());
 }
 
 async fn two_imports_at_once_are_one_after_the_other(ground: Ground) {
