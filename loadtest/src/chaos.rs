@@ -158,8 +158,7 @@ async fn play(
         let took = until_repaired(&watched, &sights).await;
         if took > REPAIRED_WITHIN {
             let story = format!(
-                "against invariant {}: {:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
-                fault.invariant(),
+                "{:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
                 took.as_secs_f64()
             );
             return Err(Failure::Breach(story));
@@ -221,8 +220,15 @@ async fn reckon(options: &Options, cluster: &Cluster, played: Played) -> Result<
     let truth = store.truth().await?;
     store.close().await;
     let verdict = checker::check(&truth, &played.histories);
-    println!("{} people; {} connections lost or refused", played.histories.len(), played.lost);
-    reckoning::describe(&verdict);
+    println!(
+        "{} people: {} said, {} acknowledged, {} stored, {} heard; {} connections lost or refused",
+        played.histories.len(),
+        verdict.counts.said,
+        verdict.counts.acked,
+        verdict.counts.stored,
+        verdict.counts.heard,
+        played.lost,
+    );
     let total: usize = played.injected.values().sum();
     println!("{total} faults:");
     for (fault, times) in &played.injected {

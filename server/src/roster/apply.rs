@@ -19,7 +19,8 @@ use super::{Changes, ImportError, ImportOptions, OnProgress, Progress, Report};
 use crate::db::Db;
 use crate::{execute, fetch_among, fetch_optional};
 use chrono::Utc;
-use people::RoleAt;
+use people::{Place, RoleAt};
+use removals::Lost;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
@@ -37,26 +38,32 @@ pub async fn apply(
     progress: &OnProgress<'_>,
 ) -> Result<(), ImportError> {
     let district = district(db, options.dry_run).await?;
-    let mut applying =
-        Applying { db, staged, source, district, dry_run: options.dry_run, progress, covered: HashSet::new() };
+    let dry_run = options.dry_run;
+    let (covered, languages) = (HashSet::new(), HashMap::new());
+    let mut applying = Applying { db, staged, source, district, dry_run, progress, covered, languages };
     applying.covered = applying.covered_schools().await?;
+    applying.languages = applying.languages().await?;
     applying.refuse_mass_removal(options).await?;
-    report.orgs = applying.rows(File::Orgs).await?;
-    report.sessions = applying.rows(File::AcademicSessions).await?;
-    report.courses = applying.rows(File::Courses).await?;
-    report.classes = applying.rows(File::Classes).await?;
-    report.people = applying.rows(File::Users).await?;
+    // What goes with something else.
+    let mut lost = Lost::default();
+    report.orgs = applying.rows(File::Orgs, &mut lost).await?;
+    report.sessions = applying.rows(File::AcademicSessions, &mut lost).await?;
+    report.courses = applying.rows(File::Courses, &mut lost).await?;
+    report.classes = applying.rows(File::Classes, &mut lost).await?;
+    report.people = applying.rows(File::Users, &mut lost).await?;
     report.people.changed += applying.people_of_other_files().await?;
     report.guardianships = applying.guardianships().await?;
-    report.enrollments = applying.rows(File::Enrollments).await?;
+    report.enrollments = applying.rows(File::Enrollments, &mut lost).await?;
     // What others referred to goes last.
     for (file, changes) in [
         (File::Enrollments, &mut report.enrollments),
         (File::Users, &mut report.people),
         (File::Classes, &mut report.classes),
     ] {
-        changes.removed += applying.removals(file).await?;
+        changes.removed += applying.removals(file, &mut lost).await?;
     }
+    report.enrollments.removed += lost.enrollments;
+    report.guardianships.removed += lost.guardianships;
     Ok(())
 }
 
@@ -69,6 +76,8 @@ struct Applying<'a> {
     progress: &'a OnProgress<'a>,
     /// Schools that this roster covers: what it does not name of them is gone.
     covered: HashSet<Uuid>,
+    /// What is read at each school, by its `sourcedId`.
+    languages: HashMap<String, Place>,
 }
 
 /// The one district of this database.
@@ -99,7 +108,7 @@ struct Wanted {
     /// For people: what they are, at which school.
     roles: BTreeSet<RoleAt>,
     birth_date: Option<String>,
-    language: Option<String>,
+    language: String,
 }
 
 impl Wanted {
@@ -113,7 +122,7 @@ impl Wanted {
             values: row.values(),
             roles: BTreeSet::new(),
             birth_date: None,
-            language: None,
+            language: String::new(),
         }
     }
 }
@@ -145,7 +154,7 @@ impl Applying<'_> {
     }
 
     /// Applies the rows of one file: adds, changes and, where they say so, removes.
-    async fn rows(&self, file: File) -> Result<Changes, ImportError> {
+    async fn rows(&self, file: File, lost: &mut Lost) -> Result<Changes, ImportError> {
         let mut changes = Changes::default();
         if self.source.mode(file) == Mode::Absent {
             return Ok(changes);
@@ -166,6 +175,7 @@ impl Applying<'_> {
                 self.complete_people(&mut wanted).await?;
             }
             let mut differing = Vec::new();
+            let mut gone = Vec::new();
             for wanted in wanted {
                 let known = known.get(&wanted.source_id).filter(|digest| !digest.is_empty());
                 match (known, wanted.deleted) {
@@ -173,10 +183,12 @@ impl Applying<'_> {
                     (None, false) => changes.added += 1,
                     (Some(digest), false) if *digest == wanted.digest => continue,
                     (Some(_), false) => changes.changed += 1,
-                    (Some(_), true) => changes.removed += 1,
+                    (Some(_), true) => gone.push(wanted.id),
                 }
                 differing.push(wanted);
             }
+            changes.removed += gone.len() as u64;
+            self.count_lost(file, &gone, lost).await?;
             if !differing.is_empty() && !self.dry_run {
                 self.write(file, differing).await?;
             }

@@ -10,7 +10,6 @@ mod failures;
 mod http;
 mod live;
 mod log;
-mod nginx;
 mod node;
 mod postgres;
 mod proxy;

@@ -19,6 +19,8 @@ on_both_engines! {
     a_delta_of_1_2_keeps_what_other_files_said
     bad_rows_are_named_and_nothing_is_applied
     a_dry_run_writes_nothing
+    what_goes_with_something_else_is_counted_too
+    who_names_no_language_reads_what_their_school_does
     guardians_of_a_student_without_an_account_have_their_place
     two_imports_at_once_are_one_after_the_other
 }
@@ -330,6 +332,64 @@ async fn a_dry_run_writes_nothing(ground: Ground) {
     for text in ["SELECT COUNT(*) FROM person", "SELECT COUNT(*) FROM district", "SELECT COUNT(*) FROM room"] {
         assert_eq!(count(&log, text).await, 0, "{text}");
     }
+}
+
+/// What a dry run says is what then happens; places in rooms are not asked for by it.
+async fn changes_twice(log: &Log, folder: &Path) -> Report {
+    let options = ImportOptions { dry_run: true, ..ImportOptions::default() };
+    let said = roster::import(log.db(), log, folder, &options, &|_| {}).await.unwrap();
+    let done = import(log, folder).await.unwrap();
+    assert_eq!(Report { places: done.places, dry_run: false, ..said }, done);
+    assert!(none(&import(log, folder).await.unwrap()));
+    done
+}
+
+async fn what_goes_with_something_else_is_counted_too(ground: Ground) {
+    let log = log(&ground).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write_1_1(folder.path());
+    changes_twice(&log, folder.path()).await;
+    // A delta that says of the student only that they are gone.
+    file("manifest.csv", "propertyName,value\noneroster.version,1.1\nfile.users,delta\n");
+    let users = "sourcedId,status,dateLastModified,enabledUser,orgSourcedIds,role,username,givenName,familyName\n\
+                 u-s,tobedeleted,2026-11-24T00:00:00.000Z,,,,,,\n";
+    file("users.csv", users);
+    let report = changes_twice(&log, folder.path()).await;
+    let removed = (report.people.removed, report.enrollments.removed, report.guardianships.removed);
+    assert_eq!(removed, (1, 1, 2));
+
+    // Everything, without one guardian, whom the student no longer lists.
+    write_1_1(folder.path());
+    changes_twice(&log, folder.path()).await;
+    replace(&folder.path().join("users.csv"), "u-g2,true,s1,guardian,dad,Dad,Dent,,\n", "");
+    replace(&folder.path().join("users.csv"), "Dent,u-g2,", "Dent,,");
+    let report = changes_twice(&log, folder.path()).await;
+    let removed = (report.people.removed, report.enrollments.removed, report.guardianships.removed);
+    assert_eq!(removed, (1, 0, 1));
+
+    // A class that is gone takes its enrolments along.
+    file("manifest.csv", "propertyName,value\noneroster.version,1.1\nfile.classes,delta\n");
+    let classes = "sourcedId,status,dateLastModified,title,courseSourcedId,classType,schoolSourcedId,termSourcedIds\n\
+                   k1,tobedeleted,2026-11-24,,,,,\n";
+    file("classes.csv", classes);
+    let report = changes_twice(&log, folder.path()).await;
+    assert_eq!((report.classes.removed, report.enrollments.removed), (1, 2));
+}
+
+async fn who_names_no_language_reads_what_their_school_does(ground: Ground) {
+    let log = log(&ground).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_1_1(folder.path());
+    import(&log, folder.path()).await.unwrap();
+    let reading = "SELECT COUNT(*) FROM person WHERE language = 'de'";
+    assert_eq!(count(&log, reading).await, 0);
+    let orgs = "sourcedId,name,type,metadata.language\ns0,District,district,fr\ns1,School One,school,de\n";
+    fs::write(folder.path().join("orgs.csv"), orgs).unwrap();
+    replace(&folder.path().join("users.csv"), "u-t,true,s1", "u-t,true,\"s0,s1\"");
+    let report = changes_twice(&log, folder.path()).await;
+    // All but the mother, whose own language is Spanish.
+    assert_eq!((report.people.changed, count(&log, reading).await), (3, 3));
 }
 
 async fn guardians_of_a_student_without_an_account_have_their_place(ground: Ground) {

@@ -5,11 +5,10 @@
 use super::people::RoleAt;
 use super::{Applying, Wanted};
 use crate::db::{Engine, Tx};
-use crate::fetch_all;
 use crate::roster::ImportError;
 use crate::roster::files::{self, File};
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Runs a statement over rows given as JSON: `rows!(tx, rows, "of PostgreSQL", "of SQLite")`, each with `$1` for the rows.
@@ -31,16 +30,11 @@ impl Applying<'_> {
         if people.is_empty() {
             return Ok(());
         }
-        let schools = fetch_all!(tx.on(), (Uuid, String), "SELECT id, language FROM school")?;
-        let languages: HashMap<Uuid, String> = schools.into_iter().collect();
         let rows: Vec<Value> = people
             .iter()
             .map(|wanted| {
                 let get = |column: &str| wanted.values.get(column);
                 let optional = |column: &str| Some(get(column)).filter(|value| !value.is_empty());
-                // Who names no language reads what their school does.
-                let school = wanted.roles.first().map(|at| self.id(File::Orgs, &at.org));
-                let of_school = school.and_then(|school| languages.get(&school)).map_or("en", String::as_str);
                 json!([
                     hex(wanted.id),
                     wanted.source_id,
@@ -48,7 +42,7 @@ impl Applying<'_> {
                     get("username"),
                     get("givenName"),
                     get("familyName"),
-                    wanted.language.as_deref().unwrap_or(of_school),
+                    wanted.language,
                     optional("email"),
                     optional("sms").or(optional("phone")),
                     wanted.birth_date,

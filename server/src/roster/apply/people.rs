@@ -3,10 +3,9 @@
 //! Owns: putting a person together from several files, a page at a time. Refuses to know: how people are written.
 
 use super::{Applying, ROWS, Wanted};
-use crate::execute;
-use crate::fetch_among;
 use crate::roster::ImportError;
 use crate::roster::files::{self, File, Mode, Version};
+use crate::{execute, fetch_all, fetch_among};
 use homeroom_protocol::Language;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -20,6 +19,13 @@ pub(super) struct RoleAt {
     pub(super) org: String,
     /// The row of `roles` that says so; empty when `users` does.
     pub(super) said_by: String,
+}
+
+/// A school, or what stands above schools.
+pub(super) struct Place {
+    school: bool,
+    /// What is read there.
+    language: String,
 }
 
 /// Of people by their `sourcedId`.
@@ -41,16 +47,46 @@ impl Applying<'_> {
             wanted.roles.extend(roles.remove(&wanted.source_id).unwrap_or_default());
             wanted.birth_date = birth_dates.remove(&wanted.source_id).flatten();
             let own = wanted.values.get("metadata.homeLanguage");
-            wanted.language = Language::parse(own).ok().map(|language| language.to_string());
+            let own = Language::parse(own).ok().map(|language| language.to_string());
+            wanted.language = own.unwrap_or_else(|| self.language_at(&wanted.roles));
             let mut hash = Sha256::new();
             hash.update(&wanted.digest);
             for RoleAt { role, org, said_by } in &wanted.roles {
                 hash.update(format!("\n{role}@{org}#{said_by}"));
             }
-            hash.update(format!("\n{:?}", wanted.birth_date));
+            hash.update(format!("\n{:?}\n{}", wanted.birth_date, wanted.language));
             wanted.digest = hash.finalize().to_vec();
         }
         Ok(())
+    }
+
+    /// Who names no language reads what their school does; a school goes before what stands above it.
+    fn language_at(&self, roles: &BTreeSet<RoleAt>) -> String {
+        let places = roles.iter().filter_map(|at| self.languages.get(&at.org));
+        places.min_by_key(|place| !place.school).map_or("en", |place| place.language.as_str()).to_owned()
+    }
+
+    /// What is read at each school, as the database has it and as this roster says.
+    pub(super) async fn languages(&self) -> Result<HashMap<String, Place>, ImportError> {
+        let known =
+            fetch_all!(self.db.reads(), (String, String, String), "SELECT source_id, kind, language FROM school")?;
+        let place = |kind: &str, language: &str| Place {
+            school: kind.eq_ignore_ascii_case("school"),
+            language: Some(language).filter(|language| !language.is_empty()).unwrap_or("en").to_owned(),
+        };
+        let mut languages: HashMap<String, Place> =
+            known.into_iter().map(|(org, kind, language)| (org, place(&kind, &language))).collect();
+        let mut after = String::new();
+        loop {
+            let page = self.staged.rows(File::Orgs, &after, ROWS).await?;
+            let Some(last) = page.last() else { return Ok(languages) };
+            after.clone_from(&last.source_id);
+            for row in page.into_iter().filter(|row| !row.deleted) {
+                let values = row.values();
+                let said = place(values.get("type"), values.get("metadata.language"));
+                languages.insert(row.source_id, said);
+            }
+        }
     }
 
     /// The roles that rows of `roles` (1.2) give these people. Those that are known go on where that file neither says

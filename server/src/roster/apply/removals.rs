@@ -1,6 +1,6 @@
 //! What a file that says everything no longer has.
 //!
-//! Owns: which schools a roster covers, and refusing to remove more than half of their people unasked. Refuses to know: how a row is
+//! Owns: which schools a roster covers, what goes with something else, and refusing to remove more than half of their people unasked. Refuses to know: how a row is
 //! taken away.
 
 use super::{Applying, ROWS};
@@ -12,6 +12,13 @@ use uuid::Uuid;
 
 /// Fewer people than this are no school to be careful with.
 const FEW: u64 = 10;
+
+/// What goes because somebody or something else does.
+#[derive(Default)]
+pub(super) struct Lost {
+    pub(super) enrollments: u64,
+    pub(super) guardianships: u64,
+}
 
 /// Something that the database has: its id and `sourcedId`.
 type Present = (Uuid, String);
@@ -30,7 +37,7 @@ impl Applying<'_> {
     }
 
     /// Removes what is gone; gives how much.
-    pub(super) async fn removals(&self, file: File) -> Result<u64, ImportError> {
+    pub(super) async fn removals(&self, file: File, lost: &mut Lost) -> Result<u64, ImportError> {
         if self.source.mode(file) != Mode::Bulk {
             return Ok(0);
         }
@@ -42,6 +49,7 @@ impl Applying<'_> {
             after = *last;
             let gone = self.gone(file, &page).await?;
             removed += gone.len() as u64;
+            self.count_lost(file, &gone, lost).await?;
             if gone.is_empty() || self.dry_run {
                 continue;
             }
@@ -51,6 +59,51 @@ impl Applying<'_> {
             }
             tx.commit().await?;
         }
+    }
+
+    /// Counts what goes with these, before it does. In a dry run what other files remove is still there, and is left to them.
+    pub(super) async fn count_lost(&self, file: File, gone: &[Uuid], lost: &mut Lost) -> Result<(), ImportError> {
+        if gone.is_empty() || !matches!(file, File::Users | File::Classes) {
+            return Ok(());
+        }
+        let enrollments = if file == File::Users {
+            fetch_among!(self.db.reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE person_id", "")?
+        } else {
+            fetch_among!(self.db.reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE class_id", "")?
+        };
+        let enrollments = enrollments.into_iter().map(|(source_id,)| source_id).collect();
+        lost.enrollments += self.unsaid(File::Enrollments, enrollments).await?;
+        if file == File::Users {
+            // Whoever lists whom, each pair once for each that lists it.
+            type Listed = (String, Uuid, Uuid, Uuid);
+            let mut pairs: HashSet<Listed> = HashSet::new();
+            macro_rules! of {
+                ($column:literal) => {
+                    fetch_among!(self.db.reads(), Listed, uuid: gone,
+                        concat!("SELECT p.source_id, g.guardian_id, g.student_id, g.listed_by FROM guardianship g
+                                 JOIN person p ON p.id = g.listed_by WHERE g.", $column), "")?
+                };
+            }
+            pairs.extend(of!("guardian_id"));
+            pairs.extend(of!("student_id"));
+            let (by_gone, by_others): (Vec<Listed>, Vec<Listed>) =
+                pairs.into_iter().partition(|(.., listed_by)| gone.contains(listed_by));
+            let others = by_others.into_iter().map(|(lister, ..)| lister).collect();
+            lost.guardianships += by_gone.len() as u64 + self.unsaid(File::Users, others).await?;
+        }
+        Ok(())
+    }
+
+    /// How many of these rows are not counted as removed where their own file is gone through.
+    async fn unsaid(&self, file: File, ids: Vec<String>) -> Result<u64, ImportError> {
+        if !self.dry_run {
+            return Ok(ids.len() as u64);
+        }
+        if self.source.mode(file) == Mode::Bulk {
+            return Ok(0);
+        }
+        let said = self.staged.staged(file, &ids).await?;
+        Ok(ids.iter().filter(|id| !said.contains(*id)).count() as u64)
     }
 
     /// More than half of the people gone is mostly a wrong file.
