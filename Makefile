@@ -1,6 +1,6 @@
 # Owns: the names of what can be done here. The work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint web types bench kills cluster chaos teeth fuzz clean
+.PHONY: help run test lint web types bench kills cluster chaos rolling teeth fuzz clean
 
 TIMES ?= 100
 SEED ?= 1
@@ -37,6 +37,9 @@ cluster: ## PostgreSQL, Redis, three nodes and HAProxy on http://127.0.0.1:8080,
 
 chaos: ## break a cluster's parts under load, SECONDS=1800 SEED=7, and check every acknowledgement
 	@scripts/chaos.sh --seconds $(SECONDS) --seed $(SEED)
+
+rolling: ## restart three nodes one after the other under load, and show that nobody notices more than a reconnect
+	@scripts/rolling.sh
 
 teeth: ## show that the checker notices a server that breaks its word on purpose, three seeds each
 	@scripts/teeth.sh

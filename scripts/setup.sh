@@ -49,9 +49,14 @@ if [ "$purpose" = test ]; then
   need redis-server redis-server
   need setpriv util-linux
   need /usr/sbin/haproxy haproxy
+  need /usr/sbin/nginx nginx
+  need promtool prometheus
+  need openssl openssl
   need /usr/bin/chromium chromium
   need /usr/share/fonts/truetype/noto/NotoSans-Regular.ttf fonts-noto-core
   need /usr/bin/python3 python3
+  need /usr/lib/python3/dist-packages/yaml/__init__.py python3-yaml
+  need systemd-analyze systemd
   # libFuzzer is compiled C++.
   need c++ build-essential
   need shellcheck shellcheck

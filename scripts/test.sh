@@ -41,9 +41,13 @@ check web-unit vitest npm --prefix clients/web test
 export HOMEROOM_BIN=$PWD/target/debug/homeroom
 check web-browser vitest npm --prefix clients/web run test:browser
 check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
+check deploy unittest /usr/bin/python3 -m unittest discover -v -s deploy
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check chaos one target/debug/homeroom-loadtest chaos --seconds 60
-check teeth-build one cargo build --workspace --locked --features homeroom/sabotage --bin homeroom-sabotaged
+# One build for both: a server that can break its word, and one that knows more than this version.
+check other-builds one cargo build --workspace --locked --features homeroom/sabotage,homeroom/next --bin homeroom-sabotaged --bin homeroom-next
+check versions one target/debug/homeroom-loadtest versions --next target/debug/homeroom-next
+check rolling one target/debug/homeroom-loadtest rolling --next target/debug/homeroom-next
 check teeth one target/debug/homeroom-loadtest --server target/debug/homeroom-sabotaged teeth --seconds 20 --seeds 1
 check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts

@@ -158,7 +158,8 @@ async fn play(
         let took = until_repaired(&watched, &sights).await;
         if took > REPAIRED_WITHIN {
             let story = format!(
-                "{:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
+                "against invariant {}: {:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
+                fault.invariant(),
                 took.as_secs_f64()
             );
             return Err(Failure::Breach(story));
@@ -220,15 +221,8 @@ async fn reckon(options: &Options, cluster: &Cluster, played: Played) -> Result<
     let truth = store.truth().await?;
     store.close().await;
     let verdict = checker::check(&truth, &played.histories);
-    println!(
-        "{} people: {} said, {} acknowledged, {} stored, {} heard; {} connections lost or refused",
-        played.histories.len(),
-        verdict.counts.said,
-        verdict.counts.acked,
-        verdict.counts.stored,
-        verdict.counts.heard,
-        played.lost,
-    );
+    println!("{} people; {} connections lost or refused", played.histories.len(), played.lost);
+    reckoning::describe(&verdict);
     let total: usize = played.injected.values().sum();
     println!("{total} faults:");
     for (fault, times) in &played.injected {

@@ -5,9 +5,11 @@
 //! be tested on histories made by hand, broken in every way it must notice.
 
 pub mod history;
+mod invariant;
 pub mod tamper;
 
 use self::history::{Heard, History, Kind, Record, Saying, Sight, Stored, Truth};
+pub use self::invariant::Invariant;
 use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -40,6 +42,8 @@ pub enum Fault {
 /// One breach, and the shortest story that shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
+    /// Of what.
+    pub invariant: Invariant,
     /// In which way.
     pub fault: Fault,
     /// What happened, line by line.
@@ -48,7 +52,7 @@ pub struct Breach {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}:", self.fault)?;
+        write!(f, "{:?}, against invariant {}:", self.fault, self.invariant)?;
         self.story.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
@@ -58,8 +62,12 @@ impl fmt::Display for Breach {
 pub struct Counts {
     /// Events in the database that clients appended.
     pub stored: usize,
-    /// Things said by clients.
-    pub said: usize,
+    /// Things said by clients: messages,
+    pub posted: usize,
+    /// other texts for them,
+    pub edited: usize,
+    /// and messages taken back.
+    pub retracted: usize,
     /// Acknowledgements held by clients.
     pub acked: usize,
     /// Events heard by clients.
@@ -85,7 +93,9 @@ pub fn check(truth: &Truth, histories: &[History]) -> Verdict {
     for history in histories {
         for record in &history.records {
             match record {
-                Record::Said { .. } => counts.said += 1,
+                Record::Said { saying: Saying::Post { .. }, .. } => counts.posted += 1,
+                Record::Said { saying: Saying::Edit { .. }, .. } => counts.edited += 1,
+                Record::Said { saying: Saying::Retract { .. }, .. } => counts.retracted += 1,
                 Record::Acked { .. } => counts.acked += 1,
                 Record::Heard(_) => counts.heard += 1,
                 Record::Refused { .. } | Record::Reset { .. } | Record::Anomaly(_) => {}
@@ -131,8 +141,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn breach(&mut self, fault: Fault, story: impl IntoIterator<Item = String>) {
-        self.breaches.push(Breach { fault, story: story.into_iter().collect() });
+    fn breach(&mut self, invariant: Invariant, fault: Fault, story: impl IntoIterator<Item = String>) {
+        self.breaches.push(Breach { invariant, fault, story: story.into_iter().collect() });
     }
 
     /// The log itself: seq without gap or double, n 1, 2, 3 … per conversation, ids and client ids used once.
@@ -145,6 +155,7 @@ impl Case<'_> {
             let before = last_seq.insert(event.room, event);
             if event.seq != before.map_or(1, |before| before.seq + 1) {
                 self.breach(
+                    Invariant::Gapless,
                     Fault::Misnumbered,
                     before.into_iter().chain([event]).map(|event| format!("stored: {event}")),
                 );
@@ -157,16 +168,21 @@ impl Case<'_> {
                     } else {
                         Fault::Misnumbered
                     };
-                    self.breach(fault, before.into_iter().chain([event]).map(|event| format!("stored: {event}")));
+                    self.breach(
+                        Invariant::Gapless,
+                        fault,
+                        before.into_iter().chain([event]).map(|event| format!("stored: {event}")),
+                    );
                 }
             }
             if !ids.insert(event.id) {
-                self.breach(Fault::Doubled, [format!("stored twice under one id: {event}")]);
+                self.breach(Invariant::Gapless, Fault::Doubled, [format!("stored twice under one id: {event}")]);
             }
             if let (Some(author), Some(client_id)) = (event.author, event.client_id)
                 && let Some(before) = client_ids.insert((author, client_id), event)
             {
                 self.breach(
+                    Invariant::OneAnswer,
                     Fault::Doubled,
                     [before, event].map(|event| format!("stored, with one client id: {event}")),
                 );
@@ -188,14 +204,20 @@ impl Case<'_> {
         for event in truth.events.iter().filter(|event| event.author.is_some_and(|author| watched.contains(&author))) {
             let (Some(author), Some(client_id)) = (event.author, event.client_id) else { continue };
             match said.get(&(author, client_id)) {
-                None => self.breach(Fault::Invented, [format!("stored, and nobody said it: {event}")]),
+                None => {
+                    self.breach(Invariant::Durable, Fault::Invented, [format!("stored, and nobody said it: {event}")])
+                }
                 Some((conversation, saying)) => {
                     let same = event.kind == saying.kind()
                         && event.text.as_deref() == saying.text()
                         && event.conversation == Some(**conversation)
                         && saying.message().is_none_or(|message| event.root == Some(message));
                     if !same {
-                        self.breach(Fault::Altered, [format!("said: {saying:?}"), format!("stored: {event}")]);
+                        self.breach(
+                            Invariant::Durable,
+                            Fault::Altered,
+                            [format!("said: {saying:?}"), format!("stored: {event}")],
+                        );
                     }
                 }
             }
@@ -218,14 +240,18 @@ impl Case<'_> {
                         && before != (*id, *n)
                     {
                         let earlier = format!("and another: {client_id} is {}, number {}", before.0, before.1);
-                        self.breach(Fault::Contradicted, [answer.clone(), earlier]);
+                        self.breach(Invariant::OneAnswer, Fault::Contradicted, [answer.clone(), earlier]);
                     }
                     match self.index.by_client_id.get(&(history.person, *client_id)) {
-                        None => self.breach(Fault::Lost, [answer, "stored: nothing with this client id".to_owned()]),
+                        None => self.breach(
+                            Invariant::Durable,
+                            Fault::Lost,
+                            [answer, "stored: nothing with this client id".to_owned()],
+                        ),
                         Some(stored) if stored.id != *id || stored.n != Some(*n) => {
                             let fault = if stored.id == *id { Fault::Misnumbered } else { Fault::Contradicted };
                             let stored = format!("stored: {stored}");
-                            self.breach(fault, [answer, stored]);
+                            self.breach(Invariant::OneAnswer, fault, [answer, stored]);
                         }
                         Some(_) => {}
                     }
@@ -234,18 +260,29 @@ impl Case<'_> {
                     open.remove(client_id);
                     if let Some(stored) = self.index.by_client_id.get(&(history.person, *client_id)) {
                         let stored = format!("stored all the same: {stored}");
-                        self.breach(Fault::Contradicted, [format!("{} was refused: {why}", history.name), stored]);
+                        self.breach(
+                            Invariant::OneAnswer,
+                            Fault::Contradicted,
+                            [format!("{} was refused: {why}", history.name), stored],
+                        );
                     }
                 }
-                Record::Anomaly(what) => self.breach(Fault::Noticed, [format!("{} noticed: {what}", history.name)]),
+                Record::Anomaly(what) => {
+                    self.breach(Invariant::Complete, Fault::Noticed, [format!("{} noticed: {what}", history.name)])
+                }
                 Record::Reset { room } => {
-                    self.breach(Fault::Noticed, [format!("{} was reset in room {room} without need", history.name)]);
+                    self.breach(
+                        Invariant::Complete,
+                        Fault::Noticed,
+                        [format!("{} was reset in room {room} without need", history.name)],
+                    );
                 }
                 Record::Heard(_) => {}
             }
         }
         for (client_id, saying) in open {
             self.breach(
+                Invariant::OneAnswer,
                 Fault::Unanswered,
                 [format!("{} said {saying:?} as {client_id}: never answered", history.name)],
             );
@@ -265,7 +302,7 @@ impl Case<'_> {
                     format!("{} said first, stored: {before}", history.name),
                     format!("{} said after it, stored: {stored}", history.name),
                 ];
-                self.breach(Fault::Reordered, story);
+                self.breach(Invariant::SendingOrder, Fault::Reordered, story);
             }
         }
     }
@@ -277,11 +314,16 @@ impl Case<'_> {
         let mut last: BTreeMap<RoomId, &Stored> = BTreeMap::new();
         for heard in history.heard() {
             if !history.may_hear(heard) {
-                self.breach(Fault::Leaked, [format!("{name} heard what is not theirs to know: {heard}")]);
+                self.breach(
+                    Invariant::Sight,
+                    Fault::Leaked,
+                    [format!("{name} heard what is not theirs to know: {heard}")],
+                );
                 continue;
             }
             let Some(stored) = self.index.by_id.get(&heard.id).copied() else {
                 self.breach(
+                    Invariant::Complete,
                     Fault::Invented,
                     [format!("{name} heard: {heard}"), "stored: nothing with this id".to_owned()],
                 );
@@ -289,17 +331,21 @@ impl Case<'_> {
             };
             if stored.n != heard.n || stored.conversation != heard.conversation || stored.room != heard.room {
                 let story = [format!("{name} heard: {heard}"), format!("stored: {stored}")];
-                self.breach(Fault::Misnumbered, story);
+                self.breach(Invariant::Gapless, Fault::Misnumbered, story);
             }
             if !seen.insert(heard.id) {
-                self.breach(Fault::Doubled, [format!("{name} heard twice: {heard}"), format!("stored: {stored}")]);
+                self.breach(
+                    Invariant::Complete,
+                    Fault::Doubled,
+                    [format!("{name} heard twice: {heard}"), format!("stored: {stored}")],
+                );
                 continue;
             }
             if let Some(before) = last.insert(heard.room, stored)
                 && before.seq > stored.seq
             {
                 let story = [format!("{name} heard first: {before}"), format!("{name} heard after it: {stored}")];
-                self.breach(Fault::Reordered, story);
+                self.breach(Invariant::Gapless, Fault::Reordered, story);
             }
         }
         let missing: Vec<&Stored> =
@@ -309,7 +355,7 @@ impl Case<'_> {
             if missing.len() > 1 {
                 story.push(format!("nor {} others", missing.len() - 1));
             }
-            self.breach(Fault::Lost, story);
+            self.breach(Invariant::Complete, Fault::Lost, story);
         }
     }
 
@@ -329,9 +375,13 @@ impl Case<'_> {
                 }
                 Some(version) => {
                     let story = format!("{name} heard number {n} of message {} as it stood at {version}", message.id);
-                    self.breach(Fault::Altered, [story, format!("heard: {heard}")]);
+                    self.breach(Invariant::Complete, Fault::Altered, [story, format!("heard: {heard}")]);
                 }
-                None => self.breach(Fault::Altered, [format!("{name} heard a text that nobody wrote: {heard}")]),
+                None => self.breach(
+                    Invariant::Complete,
+                    Fault::Altered,
+                    [format!("{name} heard a text that nobody wrote: {heard}")],
+                ),
             }
         }
     }

@@ -86,15 +86,12 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     let verdict = checker::check(&truth, &histories);
     let lost: u64 = watched.iter().map(|watched| watched.standing().lost).sum();
     println!(
-        "{} people, {} s: {} kills, {lost} connections lost or refused; {} said, {} acknowledged, {} stored, {} heard; database {integrity}",
+        "{} people, {} s: {} kills, {lost} connections lost or refused; database {integrity}",
         histories.len(),
         started.elapsed().as_secs(),
         options.times,
-        verdict.counts.said,
-        verdict.counts.acked,
-        verdict.counts.stored,
-        verdict.counts.heard,
     );
+    reckoning::describe(&verdict);
     let judged = if integrity == "ok" {
         reckoning::judge(&verdict, &truth, &histories, options.seed)
     } else {

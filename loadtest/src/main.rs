@@ -15,9 +15,11 @@ mod participant;
 mod people;
 mod process;
 mod reckoning;
+mod rolling;
 mod school;
 mod store;
 mod teeth;
+mod versions;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +51,10 @@ enum Scenario {
     Chaos(chaos::Options),
     /// Whether the checker notices a server that breaks its word on purpose: chaos with each sabotage must fail.
     Teeth(teeth::Options),
+    /// A rolling restart under load, or over to another version and back: nobody may notice more than a reconnect.
+    Rolling(rolling::Options),
+    /// Two versions at once on one database and one bus, word for word.
+    Versions(versions::Options),
     /// A whole Homeroom to click through: PostgreSQL, Redis, nodes and HAProxy, with the demo school.
     Cluster(cluster::Options),
     /// The bare server that `fanout --compare` starts.
@@ -128,6 +134,8 @@ fn main() -> ExitCode {
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
             Scenario::Chaos(options) => Box::pin(chaos::run(options, &surroundings)).await,
             Scenario::Teeth(options) => Box::pin(teeth::run(options, &surroundings)).await,
+            Scenario::Rolling(options) => Box::pin(rolling::run(options, &surroundings)).await,
+            Scenario::Versions(options) => Box::pin(versions::run(options, &surroundings)).await,
             Scenario::Cluster(options) => Box::pin(cluster::run(options, &surroundings)).await,
             // Served above.
             Scenario::BareServer(_) => Ok(()),

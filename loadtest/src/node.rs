@@ -102,6 +102,18 @@ impl Node {
         self
     }
 
+    /// Runs another binary from its next start on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn becomes(&mut self, binary: &Path) -> Result<(), NodeError> {
+        if !binary.is_file() {
+            return Err(NodeError::NoBinary(binary.to_owned()));
+        }
+        self.binary = binary.to_owned();
+        Ok(())
+    }
+
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {

@@ -6,10 +6,10 @@
 use crate::cast::{Place, Player};
 use crate::checker::history::{Heard, History, Record, Saying, Shown};
 use homeroom_client::{
-    Backoff, Client, Draft, Edit, Event, EventBody, Language, Message, Options, Post, Receipt, Retract, SendError,
-    ServerAddress, Update, Updates,
+    Backoff, Client, Draft, Edit, Event, EventBody, Language, Loss, Message, Options, Post, Receipt, Retract,
+    SendError, ServerAddress, Update, Updates,
 };
-use homeroom_protocol::{ClientId, ConversationId, EventId, RoomId};
+use homeroom_protocol::{ClientId, CloseCode, ConversationId, EventId, RoomId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,10 @@ pub struct Standing {
     pub acked: BTreeMap<(RoomId, ConversationId), u64>,
     /// How often the connection was lost.
     pub lost: u64,
+    /// How often it was lost, or could not be made, in another way than by the server's own good-bye.
+    pub turned_away: u64,
+    /// The longest time without one, until what was missed began to come.
+    pub longest_gap: Duration,
 }
 
 /// A view of a [`Standing`] from outside.
@@ -79,6 +83,7 @@ pub struct Participant {
     mine: Vec<Mine>,
     records: Vec<Record>,
     watched: Watched,
+    away_since: Option<Instant>,
 }
 
 impl Participant {
@@ -109,6 +114,7 @@ impl Participant {
             mine: Vec::new(),
             records: Vec::new(),
             watched: Watched::default(),
+            away_since: None,
         })
     }
 
@@ -198,17 +204,30 @@ impl Participant {
             Update::Reset { room, .. } => self.records.push(Record::Reset { room }),
             Update::Anomaly(anomaly) => self.records.push(Record::Anomaly(anomaly.to_string())),
             Update::Left(room) => self.records.push(Record::Anomaly(format!("was put out of room {room}"))),
-            Update::Disconnected { .. } => self.watched.change(|standing| standing.lost += 1),
+            Update::Disconnected { loss, .. } => self.disconnected(&loss),
             Update::Stopped(homeroom_client::Stop::Closed) => {}
             Update::Stopped(stop) => self.records.push(Record::Anomaly(format!("was turned away: {stop:?}"))),
             Update::Fault(fault) => self.records.push(Record::Anomaly(format!("{:?}: {fault}", fault.code))),
+            Update::CaughtUp(_) => {
+                if let Some(since) = self.away_since.take() {
+                    self.watched.change(|standing| standing.longest_gap = standing.longest_gap.max(since.elapsed()));
+                }
+            }
             Update::Welcome(_)
-            | Update::CaughtUp(_)
             | Update::Joined(_)
             | Update::Mark { .. }
             | Update::Typing { .. }
             | Update::Bye { .. } => {}
         }
+    }
+
+    fn disconnected(&mut self, loss: &Loss) {
+        let good_bye = matches!(loss, Loss::Closed { code, .. } if *code == CloseCode::Restart.number());
+        self.away_since.get_or_insert_with(Instant::now);
+        self.watched.change(|standing| {
+            standing.lost += 1;
+            standing.turned_away += u64::from(!good_bye);
+        });
     }
 
     fn acked(&mut self, receipt: Receipt) {

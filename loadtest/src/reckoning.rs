@@ -4,9 +4,9 @@
 //! Refuses to know: what was done to the servers.
 
 use crate::Failure;
-use crate::checker::Verdict;
 use crate::checker::history::{History, Sight, Truth};
 use crate::checker::tamper::Tampering;
+use crate::checker::{Counts, Fault, Verdict};
 use crate::participant::{Standing, Watched};
 use homeroom_protocol::{ConversationId, RoomId};
 use std::collections::BTreeMap;
@@ -50,21 +50,36 @@ pub fn have_heard(standings: &[Standing], sights: &Sights, ends: &Ends) -> bool 
     })
 }
 
-/// Prints the verdict, and proves on the same histories that a breach would have been seen.
+/// Prints what was done, and what became of it.
+pub fn describe(verdict: &Verdict) {
+    let Counts { stored, posted, edited, retracted, acked, heard } = verdict.counts;
+    println!("{posted} messages said, {edited} edited, {retracted} taken back");
+    let of = |faults: &[Fault]| verdict.breaches.iter().filter(|breach| faults.contains(&breach.fault)).count();
+    let named = [Fault::Lost, Fault::Doubled, Fault::Reordered, Fault::Leaked];
+    let [lost, doubled, reordered, leaked] = named.map(|fault| of(&[fault]));
+    let otherwise = verdict.breaches.len() - of(&named);
+    println!(
+        "{acked} acknowledged, {stored} stored, {heard} delivered; \
+         {lost} lost, {doubled} doubled, {reordered} reordered, {leaked} leaked, {otherwise} wrong in another way"
+    );
+}
+
+/// Says whether the word was kept, and proves on the same histories that a breach would have been seen.
 ///
 /// # Errors
-/// When there was a breach, or one would not have been seen.
+/// When there was a breach, one would not have been seen, or something was never tried.
 pub fn judge(verdict: &Verdict, truth: &Truth, histories: &[History], seed: u64) -> Result<(), Failure> {
     if let Some(shortest) = verdict.breaches.first() {
-        let mut kinds: BTreeMap<_, usize> = BTreeMap::new();
-        verdict.breaches.iter().for_each(|breach| *kinds.entry(breach.fault).or_default() += 1);
-        return Err(Failure::Breach(format!(
-            "{} breaches {kinds:?}; the shortest: {shortest}",
-            verdict.breaches.len()
-        )));
+        let mut broken: BTreeMap<_, usize> = BTreeMap::new();
+        verdict.breaches.iter().for_each(|breach| *broken.entry(breach.invariant.number()).or_default() += 1);
+        let broken: Vec<String> =
+            broken.iter().map(|(number, times)| format!("{times} × invariant {number}")).collect();
+        return Err(Failure::Breach(format!("{}; the shortest story: {shortest}", broken.join(", "))));
     }
-    if verdict.counts.acked == 0 {
-        return Err(Failure::Breach("nothing was acknowledged at all".to_owned()));
+    let Counts { posted, edited, retracted, acked, .. } = verdict.counts;
+    let done = [("posted", posted), ("edited", edited), ("retracted", retracted), ("acknowledged", acked)];
+    if let Some((what, _)) = done.iter().find(|(_, times)| *times == 0) {
+        return Err(Failure::Broken(format!("the run shows nothing: nothing was {what}")));
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let mut proven = 0;
@@ -75,9 +90,6 @@ pub fn judge(verdict: &Verdict, truth: &Truth, histories: &[History], seed: u64)
             None => println!("this run has no place to try {tampering:?}"),
         }
     }
-    println!(
-        "0 lost, 0 doubled, 0 out of order, 0 leaked; {proven} of {} tamperings with this very run are caught",
-        Tampering::ALL.len()
-    );
+    println!("{proven} of {} tamperings with this very run are caught", Tampering::ALL.len());
     Ok(())
 }

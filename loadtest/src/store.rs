@@ -155,6 +155,27 @@ impl Store {
         Ok(tokens)
     }
 
+    /// Messages that the next version has pinned, by the column that only it knows.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub async fn pinned(&self) -> Result<i64, sqlx::Error> {
+        let rows: Vec<(i64,)> = rows!(self, "SELECT COUNT(*) FROM event WHERE pinned_until IS NOT NULL");
+        Ok(rows.first().map_or(0, |(count,)| *count))
+    }
+
+    /// Says that only a binary which knows the newest migration may run on this schema.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn require_newest(&self) -> Result<(), sqlx::Error> {
+        let text = "UPDATE compatibility SET min_compatible_version = (SELECT MAX(version) FROM _sqlx_migrations)";
+        match &self.pool {
+            Pool::Sqlite(pool) => sqlx::query(text).execute(pool).await.map(drop),
+            Pool::Postgres(pool) => sqlx::query(text).execute(pool).await.map(drop),
+        }
+    }
+
     /// SQLite's own check of its file.
     ///
     /// # Errors

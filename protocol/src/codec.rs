@@ -19,8 +19,19 @@ pub struct Undecodable {
 }
 
 /// The `type`s that [`ClientFrame`] has. A test holds the two together.
-const CLIENT_TYPES: [&str; 9] =
-    ["hello", "post", "edit", "retract", "delivered", "read", "typing", "history", "refresh"];
+const CLIENT_TYPES: &[&str] = &[
+    "hello",
+    "post",
+    "edit",
+    "retract",
+    "delivered",
+    "read",
+    "typing",
+    "history",
+    "refresh",
+    #[cfg(feature = "next")]
+    "pin",
+];
 
 /// Decodes what a client sent.
 ///

@@ -159,6 +159,14 @@ pub enum EventBody {
         /// The tombstone: no envelope, `retracted_at` set.
         message: Message,
     },
+    /// A message is to be kept in sight. (The next version's: see the server's feature `next`.)
+    #[cfg(feature = "next")]
+    Pinned {
+        /// Which.
+        message: EventId,
+        /// Until when.
+        until: Timestamp,
+    },
     /// Something about a message from before the reader's time here. Only its `n` is theirs to know, so that their
     /// numbers have no hole.
     Withheld,

@@ -72,6 +72,21 @@ pub enum ClientFrame {
         /// Which message.
         message: EventId,
     },
+    /// Keeps a message in sight until a moment. Staff only. (The next version's: see the server's feature `next`.)
+    #[cfg(feature = "next")]
+    Pin {
+        /// Repeated by the answer.
+        #[serde(rename = "ref")]
+        reference: Ref,
+        /// Where.
+        room: RoomId,
+        /// Makes trying again safe.
+        client_id: ClientId,
+        /// Which message.
+        message: EventId,
+        /// Until when.
+        until: crate::time::Timestamp,
+    },
     /// This device has stored everything of the conversation up to `n`.
     Delivered {
         /// Repeated by the answer.
@@ -148,6 +163,8 @@ impl ClientFrame {
             | Self::Typing { reference, .. }
             | Self::History { reference, .. }
             | Self::Refresh { reference, .. } => Some(*reference),
+            #[cfg(feature = "next")]
+            Self::Pin { reference, .. } => Some(*reference),
         }
     }
 }

@@ -11,13 +11,24 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Connection, Postgres, Sqlite, Transaction};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+static POSTGRES_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migrations = sqlx::migrate!("../migrations/postgres");
+    #[cfg(feature = "next")]
+    let migrations = and_next(migrations, sqlx::migrate!("../migrations/next/postgres"));
+    beside_newer(migrations)
+});
+static SQLITE_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let migrations = sqlx::migrate!("../migrations/sqlite");
+    #[cfg(feature = "next")]
+    let migrations = and_next(migrations, sqlx::migrate!("../migrations/next/sqlite"));
+    beside_newer(migrations)
+});
 
 /// Readers of an SQLite file at once; each is a thread and a page cache of about 2 MB.
 const SQLITE_READERS: u32 = 2;
@@ -91,7 +102,14 @@ impl Db {
         };
         db.refuse_if_too_old().await?;
         match &db.writes {
-            Engine::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
+            Engine::Postgres(pool) => {
+                // A connection of its own: building an index may take longer than a statement may otherwise, and so may waiting
+                // for another node that migrates.
+                let options = (*pool.connect_options()).clone().options([("statement_timeout", "0")]);
+                let mut on = PgConnection::connect_with(&options).await?;
+                POSTGRES_MIGRATIONS.run(&mut on).await?;
+                on.close().await?;
+            }
             Engine::Sqlite(pool) => SQLITE_MIGRATIONS.run(pool).await?,
         }
         Ok(db)
@@ -207,6 +225,19 @@ impl<P, S> Engine<P, S> {
     }
 }
 
+/// What a newer version has added to the schema meanwhile is none of this one's business, as long as the schema does not say that
+/// this one is too old for it: two versions run at once while nodes are replaced one after the other.
+fn beside_newer(mut migrations: Migrator) -> Migrator {
+    migrations.set_ignore_missing(true);
+    migrations
+}
+
+/// With what only the next version has. No release contains it.
+#[cfg(feature = "next")]
+fn and_next(released: Migrator, next: Migrator) -> Migrator {
+    Migrator::with_migrations(released.iter().chain(next.iter()).cloned().collect())
+}
+
 /// Runs one statement on either engine: `execute!(db.writes(), "UPDATE …", bind, bind)` gives the number of rows.
 #[macro_export]
 macro_rules! execute {
@@ -298,6 +329,18 @@ mod tests {
             migrator.iter().map(|migration| (migration.version, migration.description.to_string())).collect()
         };
         assert_eq!(names(&POSTGRES_MIGRATIONS), names(&SQLITE_MIGRATIONS));
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_a_newer_binary_has_expanded_is_taken_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("homeroom.db"));
+        let db = Db::open(&location).await.unwrap();
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                     VALUES (1000000, 'something new', TRUE, x'00', 1)";
+        crate::execute!(db.writes(), newer).unwrap();
+        db.close().await;
+        Db::open(&location).await.unwrap();
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! Refuses to know: what the clients notice.
 
 use crate::Failure;
+use crate::checker::Invariant;
 use crate::cluster::part::signal;
 use crate::cluster::{Cluster, ClusterError};
 use std::fmt;
@@ -49,6 +50,14 @@ impl Fault {
         Self::CrashPostgres,
         Self::CutConnections,
     ];
+
+    /// What is broken when this fault is not repaired in time.
+    pub fn invariant(self) -> Invariant {
+        match self {
+            Self::KillRedis | Self::QuietRedis | Self::PauseRedis | Self::FlushRedis => Invariant::BusCostsLatency,
+            _ => Invariant::Repaired,
+        }
+    }
 }
 
 impl fmt::Display for Fault {

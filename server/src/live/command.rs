@@ -57,6 +57,10 @@ pub(super) fn handle(session: &Rc<Session>, command: ClientFrame) {
         ClientFrame::Retract { room, client_id, message, .. } => {
             append(session, reference, room, client_id, Ok(What::Retract { message }), None);
         }
+        #[cfg(feature = "next")]
+        ClientFrame::Pin { room, client_id, message, until, .. } => {
+            append(session, reference, room, client_id, Ok(What::Pin { message, until }), None);
+        }
         ClientFrame::Delivered { room, conversation, n, .. } => mark(session, reference, room, conversation, n, 0),
         ClientFrame::Read { room, conversation, n, .. } => mark(session, reference, room, conversation, n, n),
         ClientFrame::Typing { room, to, .. } => typing(session, reference, room, to),

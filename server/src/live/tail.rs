@@ -197,8 +197,8 @@ impl Tails {
     /// Pages that show an edited or retracted message as it was are not served again.
     fn forget_changed(&self, fresh: &[Arc<Entry>]) {
         for entry in fresh {
-            if let EventBody::Edited { message } | EventBody::Retracted { message } = &entry.event.body {
-                self.shared.pages.forget_message(entry.event.room, entry.event.conversation, message.id);
+            if let EventBody::Edited { .. } | EventBody::Retracted { .. } = &entry.event.body {
+                self.shared.pages.forget_message(entry.event.room, entry.event.conversation, entry.root_seq);
             }
         }
     }

@@ -17,6 +17,8 @@ use super::members::MemberChange;
 use crate::db::{Db, Engine};
 use homeroom_protocol::{Address, ClientId, Envelope, ErrorCode, EventId, Fault, PersonId, RoomId};
 use lane::Lane;
+#[cfg(feature = "next")]
+pub(super) use plan::next;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -70,6 +72,26 @@ pub enum What {
         /// Which message.
         message: EventId,
     },
+    /// Keeps a message in sight.
+    #[cfg(feature = "next")]
+    Pin {
+        /// Which message.
+        message: EventId,
+        /// Until when.
+        until: homeroom_protocol::Timestamp,
+    },
+}
+
+impl What {
+    /// The message that it is about, unless it posts one.
+    fn target(&self) -> Option<EventId> {
+        match self {
+            Self::Post { .. } => None,
+            Self::Edit { message, .. } | Self::Retract { message } => Some(*message),
+            #[cfg(feature = "next")]
+            Self::Pin { message, .. } => Some(*message),
+        }
+    }
 }
 
 /// Where a command ended up.

@@ -9,6 +9,7 @@ use homeroom_protocol::{
     Address, ConversationId, Event, EventBody, EventId, Message, PersonId, Role, RoomId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::sync::OnceLock;
 
 /// One entry of a room's log.
@@ -53,6 +54,9 @@ pub mod kind {
     pub const EDITED: &str = "edited";
     /// A message was retracted.
     pub const RETRACTED: &str = "retracted";
+    /// A message is to be kept in sight.
+    #[cfg(feature = "next")]
+    pub const PINNED: &str = "pinned";
     /// Somebody joined the room.
     pub const MEMBER_JOINED: &str = "member_joined";
     /// Somebody left the room.
@@ -70,6 +74,30 @@ pub struct About {
     pub n: i64,
     /// The seq of the message.
     pub root_seq: i64,
+}
+
+/// What is stored of a kind that this version does not know.
+#[derive(Debug, Clone, Copy)]
+pub struct Shows<'a> {
+    /// Its name.
+    pub kind: &'a str,
+    /// A JSON object: the further fields of its frame.
+    pub body: Option<&'a str>,
+}
+
+impl Shows<'_> {
+    /// The frame that the newer version would send. What every event has stands as the columns say, whatever the body says.
+    fn frame(&self, event: &Event) -> Option<Bytes> {
+        let mut frame: Map<String, Value> = serde_json::from_slice(&encode(event)).ok()?;
+        frame.insert("kind".to_owned(), self.kind.into());
+        if let Some(body) = self.body {
+            let further: Map<String, Value> = serde_json::from_str(body).ok()?;
+            for (name, value) in further {
+                frame.entry(name).or_insert(value);
+            }
+        }
+        serde_json::to_vec(&frame).ok().map(Bytes::from)
+    }
 }
 
 impl Entry {
@@ -119,24 +147,35 @@ impl Entry {
         }
     }
 
-    /// A kind that this version does not know, written by a newer one: passed on by its columns.
+    /// A kind that this version does not know, written by a newer one: passed on by its columns, with what `shows` says besides.
+    /// Without `shows` readers learn that there was something, and its numbers.
     #[must_use]
-    pub fn of_unknown(room: RoomId, seq: i64, id: EventId, at: Timestamp, about: Option<About>) -> Self {
-        match about {
-            Some(about) => Self::of_message(room, seq, id, at, about, EventBody::Unknown),
-            None => {
-                let event = Event { room, id, conversation: None, about: None, n: None, at, body: EventBody::Unknown };
-                Self {
-                    seq,
-                    previous: None,
-                    root_seq: seq,
-                    thread: Thread::Room,
-                    member: None,
-                    event,
-                    full: OnceLock::new(),
-                    withheld: OnceLock::new(),
-                }
-            }
+    pub fn of_unknown(
+        room: RoomId,
+        seq: i64,
+        id: EventId,
+        at: Timestamp,
+        about: Option<About>,
+        shows: Option<Shows<'_>>,
+    ) -> Self {
+        let event = Event {
+            room,
+            id,
+            conversation: about.map(|about| about.conversation),
+            about: about.and_then(|about| about.address.about()),
+            n: about.map(|about| about.n.unsigned_abs()),
+            at,
+            body: EventBody::Unknown,
+        };
+        Self {
+            seq,
+            previous: None,
+            root_seq: about.map_or(seq, |about| about.root_seq),
+            thread: about.map_or(Thread::Room, |about| about.address.into()),
+            member: None,
+            full: shows.and_then(|shows| shows.frame(&event)).map(OnceLock::from).unwrap_or_default(),
+            event,
+            withheld: OnceLock::new(),
         }
     }
 
@@ -182,7 +221,32 @@ impl Entry {
     /// Bytes of the text that it shows.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        self.message().and_then(|message| message.envelope.as_ref()).map_or(0, |envelope| envelope.text.len())
+        match &self.event.body {
+            EventBody::Unknown => self.full.get().map_or(0, Bytes::len),
+            _ => self.message().and_then(|message| message.envelope.as_ref()).map_or(0, |envelope| envelope.text.len()),
+        }
+    }
+
+    /// Whether it is of a kind that this version does not know, about an earlier message. Such a one may show the message's words
+    /// (a translation would), and nobody here knows where.
+    #[must_use]
+    pub fn is_unknown_about(&self, root_seq: i64) -> bool {
+        self.event.body == EventBody::Unknown && self.root_seq == root_seq && self.seq != root_seq
+    }
+
+    /// The same entry, showing nothing but that there was something.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self {
+            seq: self.seq,
+            previous: self.previous,
+            root_seq: self.root_seq,
+            thread: self.thread,
+            member: self.member,
+            event: Event { body: EventBody::Unknown, ..self.event.clone() },
+            full: OnceLock::new(),
+            withheld: OnceLock::new(),
+        }
     }
 
     /// The same entry with its message as it stands after a later edit or retraction.

@@ -191,19 +191,12 @@ impl Pages {
     }
 
     /// A message was edited or retracted: the pages that show it are forgotten.
-    pub fn forget_message(
-        &self,
-        room: RoomId,
-        conversation: Option<ConversationId>,
-        message: homeroom_protocol::EventId,
-    ) {
+    pub fn forget_message(&self, room: RoomId, conversation: Option<ConversationId>, root_seq: i64) {
         let shows = |key: &Key, slot: &Slot| {
             key.room == room
                 && (key.conversation.is_none() || key.conversation == conversation)
                 // A reading that is under way may see it as it was.
-                && slot.page.get().is_none_or(|page| {
-                    page.entries.iter().any(|entry| entry.message().is_some_and(|shown| shown.id == message))
-                })
+                && slot.page.get().is_none_or(|page| page.entries.iter().any(|entry| entry.root_seq == root_seq))
         };
         self.forget(shows);
     }

@@ -151,12 +151,21 @@ impl EntryRow {
             (kind::POSTED, Some(message)) => EventBody::Posted { message },
             (kind::EDITED, Some(message)) => EventBody::Edited { message },
             (kind::RETRACTED, Some(message)) => EventBody::Retracted { message },
-            _ => return Ok(Entry::of_unknown(room, seq, id, at, about)),
+            #[cfg(feature = "next")]
+            (kind::PINNED, Some(_)) => super::append::next::pinned(self.body.as_deref()).map_err(undecodable)?,
+            _ => return Ok(Entry::of_unknown(room, seq, id, at, about, self.shows())),
         };
         Ok(match about {
             Some(about) => Entry::of_message(room, seq, id, at, about, body),
-            None => Entry::of_unknown(room, seq, id, at, None),
+            None => Entry::of_unknown(room, seq, id, at, None, None),
         })
+    }
+
+    /// What may be shown of an unknown kind. It was said of the message as it was then: where that stands differently now, its
+    /// words might be those that were taken back.
+    fn shows(&self) -> Option<entry::Shows<'_>> {
+        let changed = self.root_seq != Some(self.seq) && (self.root_edited_at.or(self.root_retracted_at)).is_some();
+        (!changed).then_some(entry::Shows { kind: &self.kind, body: self.body.as_deref() })
     }
 
     fn message(&self) -> Result<Option<Message>, sqlx::Error> {

@@ -24,6 +24,7 @@ on_both_engines! {
     pages_are_read_once_however_many_ask
     pages_are_bounded_in_bytes
     a_page_that_ends_at_the_head_goes_on_when_the_head_does
+    a_kind_of_a_newer_version_is_passed_on_by_its_columns
 }
 
 fn envelope(text: &str) -> Box<Envelope> {
@@ -187,7 +188,7 @@ async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
 
     log.append(change(&school, school.ana, What::Retract { message: said.id })).await.unwrap();
     let head = log_head(&log, &school).await;
-    pages.forget_message(school.room, Some(school.with_ana().conversation(school.room)), said.id);
+    pages.forget_message(school.room, Some(school.with_ana().conversation(school.room)), missed[0].seq);
     let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
     assert_eq!(missed.len(), 3);
     for entry in &missed {
@@ -380,7 +381,7 @@ async fn pages_are_read_once_however_many_ask(ground: Ground) {
     let edit = What::Edit { message: said.id, envelope: envelope("first") };
     let conversation = school.with_ben().conversation(school.room);
     log.append(change(&school, school.teacher, edit)).await.unwrap();
-    pages.forget_message(school.room, Some(conversation), said.id);
+    pages.forget_message(school.room, Some(conversation), head + 1);
     let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     pages.missed(school.room, &view, 3, head).await.unwrap();
     assert_eq!(pages.reads(), 1, "that page does not show it");
@@ -440,4 +441,52 @@ async fn a_page_that_ends_at_the_head_goes_on_when_the_head_does(ground: Ground)
         assert_eq!((texts, missed.until), (vec![&*round.to_string()], head));
         cursor = missed.until;
     }
+}
+
+/// As a newer version would: an entry of a kind that this one does not know, with a number and a body of its own.
+async fn a_kind_of_a_newer_version_is_passed_on_by_its_columns(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let said = log.append(post(&school, school.ana, school.with_ana(), "hello")).await.unwrap();
+    let (id, conversation) = (EventId::new(), school.with_ana().conversation(school.room));
+    homeroom::execute!(
+        log.db().writes(),
+        "INSERT INTO event (room_id, seq, id, kind, conversation_id, n, root_id, root_seq, at, body)
+         VALUES ($1, 5, $2, 'translated', $3, 2, $4, 4, $5, $6)",
+        school.room.0,
+        id.0,
+        conversation.0,
+        said.id.0,
+        chrono::Utc::now(),
+        r#"{"language":"es","text":"hola","n":99,"room":"elsewhere","kind":"posted"}"#
+    )
+    .unwrap();
+    for text in [
+        "UPDATE room SET last_seq = 5, last_event_id = $2 WHERE id = $1",
+        "UPDATE conversation SET last_n = 2, last_seq = 5 WHERE room_id = $1 AND guardian_id IS NOT NULL AND $2 = $2",
+    ] {
+        homeroom::execute!(log.db().writes(), text, school.room.0, id.0).unwrap();
+    }
+    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let pages = Pages::new(log.db().clone(), 1 << 20);
+    let shown = async |head| {
+        let missed = pages.missed(school.room, &view, 4, head).await.unwrap().entries;
+        let entry = missed.iter().find(|entry| entry.event.id == id).unwrap();
+        assert_eq!((entry.seq, entry.root_seq, &entry.event.body), (5, 4, &EventBody::Unknown));
+        serde_json::from_slice::<serde_json::Value>(entry.payload(homeroom::log::Sight::Full).unwrap()).unwrap()
+    };
+    let frame = shown(5).await;
+    assert_eq!(frame["room"], serde_json::json!(school.room), "what every event has stands as the columns say");
+    for (name, value) in [("type", "event"), ("kind", "translated"), ("language", "es"), ("text", "hola")] {
+        assert_eq!(frame[name], value);
+    }
+    assert_eq!((&frame["id"], &frame["n"]), (&serde_json::json!(id), &serde_json::json!(2)));
+    assert_eq!(frame["about"]["guardian"], serde_json::json!(school.ana));
+
+    // It numbers on behind it, and what was taken back is not told in another language either.
+    let retracted = log.append(change(&school, school.ana, What::Retract { message: said.id })).await.unwrap();
+    assert_eq!((retracted.n, log_head(&log, &school).await), (3, 6));
+    pages.forget_message(school.room, Some(conversation), 4);
+    let frame = shown(6).await;
+    assert_eq!((&frame["kind"], &frame["n"], &frame["text"]), (&"unknown".into(), &2.into(), &serde_json::Value::Null));
 }

@@ -10,6 +10,7 @@ mod failures;
 mod http;
 mod live;
 mod log;
+mod nginx;
 mod node;
 mod postgres;
 mod proxy;

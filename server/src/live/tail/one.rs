@@ -120,6 +120,8 @@ impl Tail {
             for earlier in &mut self.ring {
                 if earlier.message().is_some_and(|earlier| earlier.id == message.id) {
                     *earlier = Arc::new(earlier.with_message(message));
+                } else if earlier.is_unknown_about(entry.root_seq) {
+                    *earlier = Arc::new(earlier.bare());
                 }
             }
         }
@@ -128,5 +130,45 @@ impl Tail {
             self.ring.pop_front();
         }
         self.ring.push_back(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Sight;
+    use crate::log::entry::{About, Shows};
+    use homeroom_protocol::{Address, ClientId, Message, PersonId, RoomId, Timestamp};
+
+    #[test]
+    fn what_a_newer_version_says_of_a_message_is_not_kept_once_that_is_retracted() {
+        let (room, address, message, at) = (RoomId::new(), Address::Announcements, EventId::new(), Timestamp::now());
+        let about = |n| About { conversation: address.conversation(room), address, n, root_seq: 1 };
+        let tombstone = Message {
+            id: message,
+            n: 1,
+            author: PersonId::new(),
+            client_id: ClientId::new(),
+            at,
+            urgent: false,
+            envelope: None,
+            edited_at: None,
+            retracted_at: Some(at),
+        };
+        let posted = EventBody::Posted { message: tombstone.clone() };
+        let retracted = EventBody::Retracted { message: tombstone };
+        let shows = Shows { kind: "translated", body: Some(r#"{"text":"hola"}"#) };
+        let entries = [
+            Entry::of_message(room, 1, message, at, about(1), posted),
+            Entry::of_unknown(room, 2, EventId::new(), at, Some(about(2)), Some(shows)),
+            Entry::of_message(room, 3, EventId::new(), at, about(3), retracted),
+        ]
+        .map(Arc::new);
+        let mut tail = Tail { head: Some(Head { seq: 0, event: None }), ..Tail::default() };
+        let shown = |tail: &Tail| String::from_utf8(tail.ring[1].payload(Sight::Full).unwrap().to_vec()).unwrap();
+        tail.accept(&entries[..2]);
+        assert!(shown(&tail).contains("hola"));
+        tail.accept(&entries[2..]);
+        assert!(!shown(&tail).contains("hola") && shown(&tail).contains(r#""n":2"#));
     }
 }

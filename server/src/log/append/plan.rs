@@ -2,6 +2,9 @@
 //!
 //! Owns: the rules of appending: duplicates, conflicts, rights, numbers. Refuses to know: SQL, transactions, time-outs.
 
+#[cfg(feature = "next")]
+pub(in crate::log) mod next;
+
 use super::{Append, Appended, Heads, Pending, What};
 use crate::log::entry::{About, Entry, kind};
 use crate::log::row::MessageRow;
@@ -132,6 +135,9 @@ pub struct Plan {
     pub entries: Vec<Arc<Entry>>,
     /// When.
     pub at: Timestamp,
+    /// Messages that are pinned by it.
+    #[cfg(feature = "next")]
+    pub pins: Vec<next::Pin>,
 }
 
 /// Decides what the batch does. `all_locked`: no room was skipped, so one that is missing does not exist.
@@ -147,6 +153,8 @@ pub fn plan(batch: &[Pending], loaded: Loaded, all_locked: bool) -> Plan {
             heads: BTreeMap::new(),
             entries: Vec::with_capacity(batch.len()),
             at: Timestamp::now(),
+            #[cfg(feature = "next")]
+            pins: Vec::new(),
         },
     };
     for pending in batch {
@@ -160,6 +168,14 @@ struct Planning {
     loaded: Loaded,
     all_locked: bool,
     plan: Plan,
+}
+
+/// Where an entry stands.
+struct Place {
+    id: EventId,
+    previous: Option<EventId>,
+    seq: i64,
+    n: i64,
 }
 
 /// What is appended: where it goes and what it says.
@@ -229,6 +245,8 @@ impl Planning {
             What::Retract { message } => {
                 Ok(New::change(kind::RETRACTED, self.own_message(append, view, *message)?, None))
             }
+            #[cfg(feature = "next")]
+            What::Pin { message, .. } => self.may_pin(append, view, *message),
         }
     }
 
@@ -274,21 +292,25 @@ impl Planning {
         Ok(target.clone())
     }
 
-    fn append(&mut self, append: &Append, digest: [u8; 32], new: New) -> Appended {
-        let at = self.plan.at;
+    /// The next place in the room and in the conversation.
+    fn place(&mut self, room: RoomId, conversation: ConversationId) -> Place {
         let id = EventId::new();
-        let head = self.loaded.heads.entry(append.room).or_insert(Head {
-            kind: RoomKind::Class,
-            last_seq: 0,
-            last_event: None,
-        });
+        let head =
+            self.loaded.heads.entry(room).or_insert(Head { kind: RoomKind::Class, last_seq: 0, last_event: None });
         head.last_seq += 1;
         let previous = head.last_event.replace(id);
-        let seq = head.last_seq;
-        let number = self.loaded.numbers.entry(new.conversation).or_insert(0);
+        let number = self.loaded.numbers.entry(conversation).or_insert(0);
         *number += 1;
-        let n = *number;
+        Place { id, previous, seq: head.last_seq, n: *number }
+    }
 
+    fn append(&mut self, append: &Append, digest: [u8; 32], new: New) -> Appended {
+        #[cfg(feature = "next")]
+        if let (What::Pin { until, .. }, Some(target)) = (&append.what, &new.target) {
+            return self.pin(append, digest, target.clone(), *until);
+        }
+        let at = self.plan.at;
+        let Place { id, previous, seq, n } = self.place(append.room, new.conversation);
         let body = new.envelope.as_ref().and_then(|envelope| serde_json::to_string(envelope).ok());
         let (root, root_seq, message) = match new.target {
             None => {

@@ -29,6 +29,8 @@ pub async fn append(
     let plan = plan::plan(batch, loaded, wait_for_locks);
     if !plan.rows.is_empty() {
         store(&mut tx, &plan).await?;
+        #[cfg(feature = "next")]
+        super::next::store(crate::db::Engine::Postgres(&mut *tx), &plan.pins).await?;
     }
     if sabotage::is(Sabotage::PublishBeforeCommit) && !plan.entries.is_empty() {
         committed(&plan.entries);
@@ -99,12 +101,8 @@ async fn load(on: &mut PgConnection, batch: &[Pending], loaded: &mut Loaded) -> 
     .await?;
     loaded.views = members::views(rows);
 
-    let messages: BTreeSet<(Uuid, Uuid)> = appends()
-        .filter_map(|append| match append.what {
-            What::Edit { message, .. } | What::Retract { message } => Some((append.room.0, message.0)),
-            What::Post { .. } => None,
-        })
-        .collect();
+    let messages: BTreeSet<(Uuid, Uuid)> =
+        appends().filter_map(|append| append.what.target().map(|message| (append.room.0, message.0))).collect();
     if !messages.is_empty() {
         let (rooms, ids): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
         let rows: Vec<MessageRow> = sqlx::query_as(crate::message_select!(

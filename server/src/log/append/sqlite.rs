@@ -19,6 +19,8 @@ pub async fn append(pool: &SqlitePool, batch: &[Pending]) -> Result<Plan, sqlx::
     let plan = plan::plan(batch, loaded, true);
     if !plan.rows.is_empty() {
         store(&mut tx, &plan).await?;
+        #[cfg(feature = "next")]
+        super::next::store(crate::db::Engine::Sqlite(&mut *tx), &plan.pins).await?;
     }
     tx.commit().await?;
     Ok(plan)
@@ -78,12 +80,8 @@ async fn load(on: &mut SqliteConnection, batch: &[Pending]) -> Result<Loaded, sq
     .await?;
     loaded.views = members::views(rows);
 
-    let messages: BTreeSet<(Uuid, Uuid)> = appends()
-        .filter_map(|append| match append.what {
-            What::Edit { message, .. } | What::Retract { message } => Some((append.room.0, message.0)),
-            What::Post { .. } => None,
-        })
-        .collect();
+    let messages: BTreeSet<(Uuid, Uuid)> =
+        appends().filter_map(|append| append.what.target().map(|message| (append.room.0, message.0))).collect();
     if !messages.is_empty() {
         let messages: Vec<Value> = messages.into_iter().map(|(room, id)| json!([hex(room), hex(id)])).collect();
         let rows: Vec<MessageRow> = sqlx::query_as(crate::message_select!(
