@@ -172,12 +172,21 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
 }
 
 impl Running {
-    /// Leaves: no new sessions, what was accepted is finished, clients are told when to come back, then all is closed.
+    /// Leaves, within the drain window: no new sessions, what was accepted is finished, clients are told when to come back, then all
+    /// is closed. Whoever has not left by then is left.
     pub async fn stop(mut self) {
-        self.node.drain(self.drain).await;
-        self.server.stop(true).await;
-        self.tasks.shutdown().await;
-        self.node.log.db().close().await;
+        let deadline = tokio::time::Instant::now() + self.drain;
+        // The rest is for requests over HTTP that are under way.
+        self.node.drain(self.drain, self.drain * 3 / 4).await;
+        let node = self.node.clone();
+        let orderly = async {
+            self.server.stop(true).await;
+            self.tasks.shutdown().await;
+            node.log.db().close().await;
+        };
+        if tokio::time::timeout_at(deadline, orderly).await.is_err() {
+            tracing::warn!("the drain window is over: what is not finished is left");
+        }
     }
 }
 

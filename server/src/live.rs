@@ -67,11 +67,11 @@ impl Node {
         self.bus.publish(News::SignedOut(login));
     }
 
-    /// Says good-bye to all sessions, to come back spread over `window`, and waits until they are gone or `window` is over.
-    pub async fn drain(&self, window: Duration) {
+    /// Says good-bye to all sessions, to come back spread over `window`, and waits until they are gone, for so long at most.
+    pub async fn drain(&self, window: Duration, patience: Duration) {
         self.draining.store(true, Ordering::Release);
         self.tails.tell_all(&worker::ToWorker::Drain(window));
-        let deadline = tokio::time::Instant::now() + window;
+        let deadline = tokio::time::Instant::now() + patience;
         while self.counts.connections.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

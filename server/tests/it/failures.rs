@@ -3,14 +3,15 @@
 //! Owns: breaking the way to PostgreSQL, its locks, and the disk under SQLite. Refuses to know: Redis (see `bus`), and whole
 //! nodes that are killed (see the load test's checker).
 
-use crate::node::{Ground, Node, Socket, connect, eventually, guardian, log, post, repository, token};
+use crate::node::{Ground, Node, Socket, connect, eventually, guardian, log, post, repository};
+use crate::process::Demo;
 use crate::proxy::{Commit, Proxy};
 use homeroom::app;
 use homeroom::bus::local::Exchange;
 use homeroom::bus::{Bus, News};
 use homeroom::config::Config;
 use homeroom::db::{Db, Engine, Location};
-use homeroom::log::{Append, AppendError, Listeners, Log, What, members, read};
+use homeroom::log::{Append, AppendError, Listeners, Log, What, read};
 use homeroom_protocol::{Address, ClientId, Draft, Language, RoomId};
 use serde_json::json;
 use sqlx::{Connection, Executor};
@@ -219,20 +220,7 @@ async fn on_a_full_disk_sends_answer_an_error_reading_goes_on_and_the_database_s
     let ground = Ground::sqlite();
     let binary = env!("CARGO_BIN_EXE_homeroom");
     let folder = ground.folder.path().to_str().unwrap();
-    let imported = tokio::process::Command::new(binary)
-        .args(["import", "demo/school", "--data-dir", folder])
-        .current_dir(repository())
-        .stdout(Stdio::null())
-        .status();
-    assert!(imported.await.unwrap().success());
-    let db = ground.open().await;
-    let find = async |name| homeroom::identity::find(&db, name).await.unwrap()[0];
-    let (teacher, ana) = (find("james.okafor").await, find("ana.silva").await);
-    let rooms = async |person| members::of_person(&db, person).await.unwrap().into_iter().map(|place| place.room);
-    let of_ana: Vec<RoomId> = rooms(ana).await.collect();
-    let room = rooms(teacher).await.find(|room| of_ana.contains(room)).unwrap();
-    let (teachers, anas) = (token(&db, teacher).await, token(&db, ana).await);
-    db.close().await;
+    let Demo { room, teacher, teachers, anas } = Demo::import(&ground).await;
     // Files may grow to 2.5 MiB; a write beyond fails instead of ending the process.
     let script = "trap '' XFSZ; ulimit -f 5120; exec \"$0\" serve --listen 127.0.0.1:0 --data-dir \"$1\"";
     let mut server = tokio::process::Command::new("sh")

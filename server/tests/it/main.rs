@@ -6,6 +6,7 @@
 
 mod bus;
 mod cli;
+mod drain;
 mod failures;
 mod http;
 mod live;
@@ -13,6 +14,7 @@ mod log;
 mod nginx;
 mod node;
 mod postgres;
+mod process;
 mod proxy;
 mod redis;
 mod roster;
