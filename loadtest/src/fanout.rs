@@ -3,7 +3,7 @@
 //! Owns: the order of a run: a school, a server, a crowd, windows of measuring, and (to compare) a bare server measured
 //! in turn with Homeroom. Refuses to know: how a crowd behaves (`field`), and what is right to deliver (`kill`).
 
-mod field;
+pub mod field;
 mod figures;
 
 use self::field::{Field, Kind};

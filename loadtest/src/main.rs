@@ -4,6 +4,7 @@
 //! from its binary, on this machine, on data made for it.
 
 mod bare;
+mod between;
 mod cast;
 mod chaos;
 mod checker;
@@ -18,6 +19,7 @@ mod reckoning;
 mod rolling;
 mod school;
 mod store;
+mod storm;
 mod teeth;
 mod versions;
 mod wire;
@@ -45,6 +47,10 @@ struct Arguments {
 enum Scenario {
     /// Announcements to rooms full of families: deliveries per second, CPU per delivery, latency, memory.
     Fanout(fanout::Options),
+    /// What another node adds to a delivery, with Redis and while it is away.
+    Between(between::Options),
+    /// A node dies, and all its clients come to another one at once: how long until all are caught up, at what cost.
+    Storm(storm::Options),
     /// kill -9 under load, then every acknowledgement and everything heard against the database.
     Kill(kill::Options),
     /// A cluster under load while its parts are broken, then every acknowledgement and everything heard against the database.
@@ -131,6 +137,8 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match &arguments.scenario {
             Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
+            Scenario::Between(options) => Box::pin(between::run(options, &surroundings)).await,
+            Scenario::Storm(options) => Box::pin(storm::run(options, &surroundings)).await,
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
             Scenario::Chaos(options) => Box::pin(chaos::run(options, &surroundings)).await,
             Scenario::Teeth(options) => Box::pin(teeth::run(options, &surroundings)).await,

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -79,6 +80,7 @@ pub struct Node {
     folder: PathBuf,
     core: Option<usize>,
     port: u16,
+    metrics_port: u16,
     settings: Vec<(String, String)>,
     child: Option<Child>,
 }
@@ -92,7 +94,7 @@ impl Node {
         if !binary.is_file() {
             return Err(NodeError::NoBinary(binary));
         }
-        Ok(Self { binary, folder, core, port: 0, settings: Vec::new(), child: None })
+        Ok(Self { binary, folder, core, port: 0, metrics_port: 0, settings: Vec::new(), child: None })
     }
 
     /// With a setting, by its environment variable.
@@ -174,8 +176,9 @@ impl Node {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).map_err(run)?;
         let mut command = self.command();
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port)).stderr(log);
-        let (child, port) = until_ready(command).await.map_err(run)?.ok_or_else(|| self.not_ready())?;
-        self.port = port;
+        let (child, ports) = until_ready(command).await.map_err(run)?.ok_or_else(|| self.not_ready())?;
+        self.port = ports.service;
+        self.metrics_port = ports.metrics.unwrap_or(0);
         self.child = Some(child);
         Ok(())
     }
@@ -204,6 +207,12 @@ impl Node {
             return Err(failed(std::io::Error::other("the server did not leave in time")));
         }
         Ok(())
+    }
+
+    /// One of its counters or gauges, by its name in `/metrics`; nothing while it does not answer.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let page = timeout(Duration::from_secs(5), get(self.metrics_port, "/metrics")).await.ok()?.ok()?;
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// The end of its log, for a person.
@@ -281,8 +290,8 @@ impl Bare {
             command.arg("--gather");
         }
         let not_ready = || NodeError::NotReady { log: String::new() };
-        let (child, port) = until_ready(command).await.map_err(run)?.ok_or_else(not_ready)?;
-        Ok(Self { child, port })
+        let (child, ports) = until_ready(command).await.map_err(run)?.ok_or_else(not_ready)?;
+        Ok(Self { child, port: ports.service })
     }
 
     /// Where it listens.
@@ -309,23 +318,42 @@ fn bound(program: &Path, core: Option<usize>) -> Command {
     command
 }
 
-/// Starts a server and reads its port from the line that says where it listens; nothing when it does not say it.
-async fn until_ready(mut command: Command) -> std::io::Result<Option<(Child, u16)>> {
+/// Where a server listens on this machine.
+struct Ports {
+    service: u16,
+    metrics: Option<u16>,
+}
+
+/// Starts a server and reads its ports from the lines that say where it listens; nothing when it does not say it.
+async fn until_ready(mut command: Command) -> std::io::Result<Option<(Child, Ports)>> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let Some(stdout) = child.stdout.take() else { return Ok(None) };
     let mut lines = BufReader::new(stdout).lines();
-    let port = timeout(READY_WITHIN, async {
+    let ports = timeout(READY_WITHIN, async {
+        let port = |of: &str| of.split(['/', ' ']).next().and_then(|port| port.parse().ok());
+        let mut metrics = None;
         while let Ok(Some(line)) = lines.next_line().await {
-            if let Some((_, port)) = line.split_once("listening on http://127.0.0.1:") {
-                return port.trim().trim_end_matches('/').parse().ok();
+            if let Some((_, of)) = line.split_once("metrics on http://127.0.0.1:") {
+                metrics = port(of);
+            } else if let Some((_, of)) = line.split_once("listening on http://127.0.0.1:") {
+                return port(of).map(|service| Ports { service, metrics });
             }
         }
         None
     });
-    let Ok(Some(port)) = port.await else { return Ok(None) };
+    let Ok(Some(ports)) = ports.await else { return Ok(None) };
     // Whatever else it prints must not fill the pipe. Ends with the server.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(Some((child, port)))
+    Ok(Some((child, ports)))
+}
+
+/// A page of a server on this machine, with its head.
+async fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await?;
+    Ok(page)
 }
 
 /// The server binary beside this one: both are built into the same folder.

@@ -81,6 +81,12 @@ impl Field {
         }
     }
 
+    /// Another server's part of the same crowd: it hears what is announced in this one.
+    #[must_use]
+    pub fn beside(&self, process: u32) -> Self {
+        Self { origin: self.origin, ..Self::new(self.kind, process, None) }
+    }
+
     /// Teachers announce from now on.
     pub fn begin(&self) {
         self.active.set(true);
@@ -93,9 +99,14 @@ impl Field {
         Ok(())
     }
 
-    /// Teachers pause.
+    /// Teachers pause. The latencies since they were last asked for.
     pub fn end(&self) -> Option<Histogram<u64>> {
         self.active.set(false);
+        self.latencies()
+    }
+
+    /// The latencies measured so far; the next ones count from the next [`Self::measure_latency`] on.
+    pub fn latencies(&self) -> Option<Histogram<u64>> {
         self.latency.take()
     }
 

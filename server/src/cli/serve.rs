@@ -51,10 +51,11 @@ pub(super) async fn serve(config: &Config) -> ExitCode {
         Err(error) => return complain(FAILED, &format!("{}: {error}", control::path(&config.data_dir).display())),
     };
     let keeping = tokio::spawn(keep_places(running.node.log.clone()));
-    println!("listening on http://{}", running.address);
     if let Some(address) = running.metrics_address {
         println!("metrics on http://{address}/metrics");
     }
+    // Last: whoever waits for it may ask for everything.
+    println!("listening on http://{}", running.address);
     // Whoever reads this from a pipe waits for it.
     let _unflushed = std::io::stdout().flush();
     signals.next().await;

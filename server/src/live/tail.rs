@@ -86,7 +86,7 @@ impl Tails {
     ///
     /// # Errors
     /// When the room is not held yet and the database does not answer.
-    pub(super) async fn hold(&self, room: RoomId, worker: usize) -> Result<Head, sqlx::Error> {
+    pub async fn hold(&self, room: RoomId, worker: usize) -> Result<Head, sqlx::Error> {
         loop {
             let loading = {
                 let mut rooms = self.rooms();
