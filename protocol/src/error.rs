@@ -116,7 +116,7 @@ pub enum CloseCode {
     Unavailable,
     /// 4504: two pings went unanswered, or the peer took nothing for a minute.
     Silent,
-    /// 4509: more posts failed and did not come again than a server remembers; on the next session all come in order.
+    /// 4509: more commands failed and did not come again than a server remembers; on the next session all come in order.
     OrderLost,
 }
 

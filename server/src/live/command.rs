@@ -8,7 +8,7 @@ use super::room::Seat;
 use super::session::Session;
 use crate::bus::{News, Typing};
 use crate::conversation::spans;
-use crate::log::append::Turn;
+use crate::log::append::{Line, Turn};
 use crate::log::{Append, AppendError, Appended, MarkUp, Thread, View, What, read};
 use homeroom_protocol::{
     About, Address, ClientFrame, ClientId, CloseCode, ConversationId, Draft, ErrorCode, Fault, Limits, PersonId, Ref,
@@ -20,15 +20,15 @@ use std::sync::atomic::Ordering;
 /// Handles one command. Answers come when they are there; commands that append keep their order.
 pub(super) fn handle(session: &Rc<Session>, command: ClientFrame) {
     let Some(reference) = command.reference() else { return };
-    // Every post takes its place in the sending order, also one that is refused here: what follows has to wait for it.
-    let turn = match &command {
-        ClientFrame::Post { room, client_id, to, .. } => {
+    // What appends takes its place in the sending order, also when it is refused here: what follows has to wait for it.
+    let turn = match line(&command) {
+        Some((line, client_id)) => {
             if session.turns().order_is_lost() {
                 return session.end(Ending::Close(CloseCode::OrderLost));
             }
-            Some(session.turns().next(to.conversation(*room), *client_id))
+            Some(session.turns().next(line, client_id))
         }
-        _ => None,
+        None => None,
     };
     let fails_for_now = || turn.iter().for_each(Turn::failed);
     let begun = if session.worker.node.draining.load(Ordering::Acquire) {
@@ -52,10 +52,10 @@ pub(super) fn handle(session: &Rc<Session>, command: ClientFrame) {
         }
         ClientFrame::Edit { room, client_id, message, draft, .. } => {
             let what = envelope(draft).map(|envelope| What::Edit { message, envelope });
-            append(session, reference, room, client_id, what, None);
+            append(session, reference, room, client_id, what, turn);
         }
         ClientFrame::Retract { room, client_id, message, .. } => {
-            append(session, reference, room, client_id, Ok(What::Retract { message }), None);
+            append(session, reference, room, client_id, Ok(What::Retract { message }), turn);
         }
         #[cfg(feature = "next")]
         ClientFrame::Pin { room, client_id, message, until, .. } => {
@@ -68,6 +68,24 @@ pub(super) fn handle(session: &Rc<Session>, command: ClientFrame) {
             history(session, reference, room, conversation, before, limit);
         }
         ClientFrame::Refresh { token, .. } => refresh(session, reference, token),
+    }
+}
+
+/// Whose order a command keeps, if it appends, and its client id.
+fn line(command: &ClientFrame) -> Option<(Line, ClientId)> {
+    match command {
+        ClientFrame::Post { room, client_id, to, .. } => {
+            Some((Line { room: *room, conversation: Some(to.conversation(*room)) }, *client_id))
+        }
+        ClientFrame::Edit { room, client_id, .. } | ClientFrame::Retract { room, client_id, .. } => {
+            Some((Line { room: *room, conversation: None }, *client_id))
+        }
+        ClientFrame::Hello { .. }
+        | ClientFrame::Delivered { .. }
+        | ClientFrame::Read { .. }
+        | ClientFrame::Typing { .. }
+        | ClientFrame::History { .. }
+        | ClientFrame::Refresh { .. } => None,
     }
 }
 

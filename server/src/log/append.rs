@@ -1,7 +1,7 @@
 //! Appending: commands become entries of a room's log, in batches, exactly once.
 //!
 //! Owns: the lanes (a room always uses the same one), the batches that form by themselves while a transaction is in
-//! flight, the order of one session's posts, and what is answered when the database says no.
+//! flight, the order of what one session says, and what is answered when the database says no.
 //! Refuses to know: sockets, and how entries reach readers: it calls one function with what was committed.
 //!
 //! `plan` decides, without a database; `postgres` and `sqlite` load what it needs and store what it decided.
@@ -24,8 +24,9 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-pub use turns::{Turn, Turns};
+pub use turns::{Line, Turn, Turns};
 
 /// Commands that wait in one lane. Full, the lane answers `unavailable`: at 10,000 a second this is a tenth of a second.
 const LANE_QUEUE: usize = 1_024;
@@ -43,7 +44,7 @@ pub struct Append {
     pub client_id: ClientId,
     /// What.
     pub what: What,
-    /// A post's place in its session's order, if it comes from one.
+    /// Its place in its session's order, if it comes from one.
     pub turn: Option<Turn>,
 }
 
@@ -203,11 +204,16 @@ impl Appender {
         let pending = Pending { append, digest, skips: 0, waits: false, reply };
         match self.lane(room).try_send(Job::Append(pending)) {
             Ok(()) => Ok(Submitted(answer)),
-            Err(mpsc::error::TrySendError::Full(Job::Append(pending))) => {
-                pending.fails_for_now();
-                Err(AppendError::Busy)
+            Err(refused) => {
+                let (error, job) = match refused {
+                    TrySendError::Full(job) => (AppendError::Busy, job),
+                    TrySendError::Closed(job) => (AppendError::Unavailable(None), job),
+                };
+                if let Job::Append(pending) = job {
+                    pending.fails_for_now();
+                }
+                Err(error)
             }
-            Err(_) => Err(AppendError::Unavailable(None)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::node::{Ground, School, guardian, log, staff};
 use crate::on_both_engines;
-use homeroom::log::append::Turns;
+use homeroom::log::append::{Line, Turns};
 use homeroom::log::pages::{self, Pages};
 use homeroom::log::{Append, AppendError, Log, MarkUp, What, members, read};
 use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId};
@@ -295,7 +295,8 @@ async fn a_poisoned_command_does_not_fail_its_neighbours(ground: Ground) {
     let turns = Arc::new(Turns::default());
     let good = |text: &str| {
         let good = post(&school, school.ben, school.with_ben(), text);
-        Append { turn: Some(turns.next(school.with_ben().conversation(school.room), good.client_id)), ..good }
+        let line = Line { room: school.room, conversation: Some(school.with_ben().conversation(school.room)) };
+        Append { turn: Some(turns.next(line, good.client_id)), ..good }
     };
     let submitted: Vec<_> =
         [good("one"), poison, good("two")].into_iter().map(|append| log.submit(append).unwrap()).collect();

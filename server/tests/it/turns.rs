@@ -1,7 +1,8 @@
-//! Posts keep the order in which they were sent, whatever happens to some of them.
+//! What is appended keeps the order in which it was sent, whatever happens to some of it.
 
 use crate::node::{Ground, Node, Socket, post};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// A command without its ref, to be sent again under another.
 fn plain(command: &Value) -> Value {
@@ -64,6 +65,36 @@ async fn too_many_commands_are_told_to_slow_down_and_keep_their_order() {
         assert_eq!(ana.ask_patiently(plain(command)).await["type"], "ack");
     }
     assert_eq!(said(&node, &mut ana).await, numbers);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn of_edits_that_are_too_many_the_last_one_sent_stands() {
+    let node = Node::start(Ground::sqlite()).await;
+    let mut ana = node.session(node.school.ana).await;
+    let message = ana.ask(post(node.school.room, node.school.with_ana(), "first")).await["id"].clone();
+    let edit = |number: usize| {
+        json!({ "type": "edit", "ref": number, "room": node.school.room, "client_id": Uuid::now_v7(), "message": message,
+                "draft": { "language": "en", "text": number.to_string() } })
+    };
+    let sent: Vec<Value> = (0..100).map(edit).collect();
+    for command in &sent {
+        ana.say(command.clone()).await;
+    }
+    let answers = answers(&mut ana, 100).await;
+    let refused = answers.iter().position(|answer| answer["type"] == "error").expect("some are too many");
+    assert!(
+        answers[refused..].iter().all(|answer| answer["retryable"] == true),
+        "what follows a refused one waits for it"
+    );
+    // A post, too, waits for the edit: it may be about a message of the same conversation.
+    let after = post(node.school.room, node.school.with_ana(), "after");
+    assert_eq!(ana.ask_patiently(plain(&after)).await["code"], "out_of_turn");
+    for command in &sent[refused..] {
+        assert_eq!(ana.ask_patiently(plain(command)).await["type"], "ack");
+    }
+    assert_eq!(ana.ask_patiently(plain(&after)).await["n"], 102);
+    assert_eq!(said(&node, &mut ana).await, ["99", "after"]);
     node.stop().await;
 }
 

@@ -1,17 +1,17 @@
-//! The order of one session's posts.
+//! The order of what one session appends.
 //!
-//! Owns: invariant 4. A post that failed for now keeps its place in the sending order until it is answered for good; what was sent
-//! after it to the same conversation waits until it is on its way again. So acknowledged posts have rising `n` in sending order.
+//! Owns: invariant 4. A command that failed for now keeps its place in the sending order until it is answered for good; what was sent
+//! after it to the same conversation waits until it is on its way again. So what is acknowledged has rising `n` in sending order.
 //! Refuses to know: why something failed, and other sessions.
 
-use homeroom_protocol::{ClientId, ConversationId};
+use homeroom_protocol::{ClientId, ConversationId, RoomId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Failed posts that are remembered for one session. One more, and *the order is lost*: no post of the session goes any more, and
-/// the session ends, so that its client comes back and begins with the head of its outbox.
+/// Failed commands that are remembered for one session. One more, and *the order is lost*: nothing of the session goes any more, and
+/// it ends, so that its client comes back and begins with the head of its outbox.
 const FAILED: usize = 256;
 
-/// The posts of one session that failed and have to come again.
+/// What of one session failed and has to come again.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<State>);
 
@@ -23,31 +23,48 @@ struct State {
     order_is_lost: bool,
 }
 
+/// Whose order a command keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The room.
+    pub room: RoomId,
+    /// Its conversation. Nothing for an edit or a retraction: they name a message, and which conversation that is in shows only
+    /// under the lock. So they keep the order of the whole room.
+    pub conversation: Option<ConversationId>,
+}
+
+impl Line {
+    /// Whether one may have to wait for the other.
+    fn meets(self, other: Self) -> bool {
+        self.room == other.room && self.conversation.zip(other.conversation).is_none_or(|(one, other)| one == other)
+    }
+}
+
 #[derive(Debug)]
 struct Failed {
     place: u64,
-    conversation: ConversationId,
+    line: Line,
     client_id: ClientId,
     /// It was sent again and has no answer yet; what comes after it in the lane may go.
     under_way: bool,
 }
 
-/// A post's place in its session's sending order.
+/// A command's place in its session's sending order.
 #[derive(Debug, Clone)]
 pub struct Turn {
     turns: Arc<Turns>,
     place: u64,
-    conversation: ConversationId,
+    line: Line,
     client_id: ClientId,
 }
 
 impl Turns {
     /// The next place in the sending order.
     #[must_use]
-    pub fn next(self: &Arc<Self>, conversation: ConversationId, client_id: ClientId) -> Turn {
+    pub fn next(self: &Arc<Self>, line: Line, client_id: ClientId) -> Turn {
         let mut state = self.lock();
         state.sent += 1;
-        Turn { turns: self.clone(), place: state.sent, conversation, client_id }
+        Turn { turns: self.clone(), place: state.sent, line, client_id }
     }
 
     /// More failed than is remembered: nobody knows any more what would have to come first.
@@ -63,7 +80,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// This post failed for now. If it failed before it keeps the place of its first try.
+    /// This command failed for now. If it failed before it keeps the place of its first try.
     pub fn failed(&self) {
         let mut state = self.turns.lock();
         if let Some(at) = self.find(&state.failed) {
@@ -71,13 +88,13 @@ impl Turn {
         } else if state.failed.len() == FAILED {
             state.order_is_lost = true;
         } else {
-            let Self { place, conversation, client_id, .. } = *self;
+            let Self { place, line, client_id, .. } = *self;
             let at = state.failed.partition_point(|failed| failed.place < place);
-            state.failed.insert(at, Failed { place, conversation, client_id, under_way: false });
+            state.failed.insert(at, Failed { place, line, client_id, under_way: false });
         }
     }
 
-    /// This post has its answer for good: nothing waits for it any more.
+    /// This command has its answer for good: nothing waits for it any more.
     pub fn answered(&self) {
         let mut state = self.turns.lock();
         if let Some(at) = self.find(&state.failed) {
@@ -85,7 +102,7 @@ impl Turn {
         }
     }
 
-    /// Whether this post may go: all that failed before it are on their way again. Asked by the lane, in the lane's order, so that
+    /// Whether this command may go: all that failed before it are on their way again. Asked by the lane, in the lane's order, so that
     /// those are stored, or have failed again, before this one is looked at.
     #[must_use]
     pub fn may_go(&self) -> bool {
@@ -95,8 +112,7 @@ impl Turn {
         }
         let again = self.find(&state.failed);
         let earlier = again.unwrap_or_else(|| state.failed.partition_point(|failed| failed.place < self.place));
-        let may_go =
-            state.failed[..earlier].iter().all(|failed| failed.under_way || failed.conversation != self.conversation);
+        let may_go = state.failed[..earlier].iter().all(|failed| failed.under_way || !failed.line.meets(self.line));
         if let (true, Some(at)) = (may_go, again) {
             state.failed[at].under_way = true;
         }
@@ -104,7 +120,7 @@ impl Turn {
     }
 
     fn find(&self, failed: &[Failed]) -> Option<usize> {
-        failed.iter().position(|one| one.client_id == self.client_id && one.conversation == self.conversation)
+        failed.iter().position(|one| one.client_id == self.client_id && one.line == self.line)
     }
 }
 
@@ -113,11 +129,21 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    struct Session(Arc<Turns>, ConversationId);
+    struct Session(Arc<Turns>, Line);
 
     impl Session {
         fn new() -> Self {
-            Self(Arc::default(), ConversationId(Uuid::now_v7()))
+            let room = RoomId(Uuid::now_v7());
+            Self(Arc::default(), Line { room, conversation: Some(ConversationId(Uuid::now_v7())) })
+        }
+
+        fn elsewhere(&self) -> Line {
+            Line { conversation: Some(ConversationId(Uuid::now_v7())), ..self.1 }
+        }
+
+        /// An edit's: of which conversation is not known yet.
+        fn of_room(&self) -> Line {
+            Line { conversation: None, ..self.1 }
         }
 
         fn send(&self, client_id: ClientId) -> Turn {
@@ -134,11 +160,27 @@ mod tests {
         session.send(second).failed();
         assert!(!session.send(ClientId::new()).may_go());
         assert!(!session.send(second).may_go());
-        assert!(session.0.next(ConversationId(Uuid::now_v7()), second).may_go(), "other conversations go on");
+        assert!(session.0.next(session.elsewhere(), second).may_go(), "other conversations go on");
         assert!(earlier.may_go(), "what was sent before the failed one does not wait for it");
         assert!(session.send(first).may_go());
         assert!(!session.send(ClientId::new()).may_go(), "the second one failed, too");
         assert!(session.send(second).may_go());
+        assert!(session.send(ClientId::new()).may_go());
+    }
+
+    #[test]
+    fn an_edit_waits_for_posts_and_posts_wait_for_an_edit() {
+        let session = Session::new();
+        let [post, edit] = [ClientId::new(), ClientId::new()];
+        session.send(post).failed();
+        assert!(!session.0.next(session.of_room(), edit).may_go());
+        session.0.next(session.of_room(), edit).failed();
+        assert!(session.send(post).may_go());
+        assert!(!session.send(ClientId::new()).may_go());
+        assert!(!session.0.next(session.elsewhere(), ClientId::new()).may_go(), "it may be about a message there");
+        let other_room = Line { room: RoomId(Uuid::now_v7()), conversation: None };
+        assert!(session.0.next(other_room, ClientId::new()).may_go());
+        assert!(session.0.next(session.of_room(), edit).may_go());
         assert!(session.send(ClientId::new()).may_go());
     }
 
@@ -185,11 +227,11 @@ mod tests {
         let first = ClientId::new();
         session.send(first).failed();
         for _ in 1..FAILED {
-            session.0.next(ConversationId(Uuid::now_v7()), ClientId::new()).failed();
+            session.0.next(session.elsewhere(), ClientId::new()).failed();
         }
         assert!(session.send(first).may_go() && !session.0.order_is_lost());
         for _ in 0..10 {
-            session.0.next(ConversationId(Uuid::now_v7()), ClientId::new()).failed();
+            session.0.next(session.elsewhere(), ClientId::new()).failed();
         }
         assert!(session.0.order_is_lost());
         assert_eq!(session.0.lock().failed.len(), FAILED);
