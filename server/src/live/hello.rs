@@ -8,9 +8,9 @@ use super::session::Session;
 use super::worker::Worker;
 use super::{Ending, encode};
 use crate::identity;
-use crate::log::{Place, members, read};
+use crate::log::{Place, View, members, read};
 use homeroom_protocol::{
-    CloseCode, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
+    CloseCode, ConversationId, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -111,6 +111,7 @@ async fn welcome(
         };
         rooms.push(RoomPosition { room: seat.room.id, title: seat.title.clone(), role: seat.role(), position });
     }
+    pass_over(&worker, &seats).await?;
     let welcome = ServerFrame::Welcome { session: session.id, you, rooms, limits: Limits::CURRENT };
     let mut bytes = encode(&welcome);
     for reset in resets {
@@ -129,6 +130,35 @@ async fn welcome(
         }
     }
     session.catch_up();
+    Ok(())
+}
+
+/// Rooms went on while a guardian was away, mostly with what is said to others. Where none of their own conversations did, their
+/// cursor stands at the head, and no page has to be read to find nothing. One query for all rooms.
+async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Error> {
+    let mut behind = Vec::new();
+    for seat in seats {
+        let (view, head) = (seat.view(), seat.room.head.get());
+        if let View::Guardian { person, .. } = &*view
+            && seat.cursor.get() < head
+        {
+            let theirs = read::conversations_of(seat.room.id, *person, &view);
+            behind.push((seat, view, head, theirs));
+        }
+    }
+    let all: Vec<ConversationId> = behind.iter().flat_map(|(.., theirs)| theirs).copied().collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    // Read after the heads were: whatever was said up to them is in the answer.
+    let ends = read::ends(worker.node.log.db(), &all).await?;
+    for (seat, view, head, theirs) in behind {
+        let missed_nothing = theirs.iter().all(|id| ends.get(id).is_none_or(|end| *end <= seat.cursor.get()));
+        // Who was given another conversation meanwhile reads it as everybody does.
+        if missed_nothing && Rc::ptr_eq(&view, &seat.view()) {
+            seat.cursor.set(head);
+        }
+    }
     Ok(())
 }
 

@@ -145,8 +145,29 @@ pub async fn is_too_far(db: &Db, room: RoomId, view: &View, seq: i64, head: i64)
     Ok(missed > TOO_FAR)
 }
 
+/// Where these conversations end: the seq of each one's last event. Those in which nothing was ever said are missing from the answer.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ends(db: &Db, conversations: &[ConversationId]) -> Result<HashMap<ConversationId, i64>, sqlx::Error> {
+    let rows: Vec<(Uuid, i64)> = match db.reads() {
+        Engine::Postgres(pool) => {
+            let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
+            sqlx::query_as("SELECT id, last_seq FROM conversation WHERE id = ANY($1)").bind(ids).fetch_all(pool).await?
+        }
+        Engine::Sqlite(pool) => {
+            let ids: Vec<Value> = conversations.iter().map(|id| json!(id.0.simple().to_string())).collect();
+            sqlx::query_as("SELECT id, last_seq FROM conversation WHERE id IN (SELECT unhex(value) FROM json_each($1))")
+                .bind(Value::Array(ids))
+                .fetch_all(pool)
+                .await?
+        }
+    };
+    Ok(rows.into_iter().map(|(id, last_seq)| (ConversationId(id), last_seq)).collect())
+}
+
 /// The conversations of a room that a guardian is in now.
-pub(super) fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
+pub(crate) fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
     std::iter::once(Address::Announcements)
         .chain(view.students().map(|student| Address::Private(About { guardian, student })))
         .map(|address| address.conversation(room))
