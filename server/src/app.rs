@@ -14,10 +14,11 @@ use crate::live::{Counts, Node};
 use crate::log::bell::{Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Batches};
+use crate::tls::{self, Tls, TlsError};
 use crate::web::{self, Api};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
-use actix_service::{fn_factory, fn_service, map_config};
+use actix_service::{ServiceFactoryExt, fn_factory, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::web::Data;
 use homeroom_protocol::RoomId;
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The certificate, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// An address can't be listened on.
     #[error(
         "can't listen on {address}: {source}; is another homeroom running there? Choose another address with --listen"
@@ -60,6 +64,8 @@ pub enum StartError {
 pub struct Running {
     /// Where it serves.
     pub address: SocketAddr,
+    /// Whether it speaks TLS there.
+    pub is_encrypted: bool,
     /// Where it serves metrics, if it does.
     pub metrics_address: Option<SocketAddr>,
     /// Its live part.
@@ -84,6 +90,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 /// # Errors
 /// [`StartError`].
 pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, StartError> {
+    let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
     let db = Db::open(&config.database).await?;
     let needs_bell = matches!(db.writes(), Engine::Postgres(_));
     let bus_counts = Arc::new(bus::Counts::default());
@@ -112,9 +119,14 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     }
     tasks.spawn(sweep(tails));
     tasks.spawn(forget(db.clone()));
+    if let Some(tls) = &tls {
+        tasks.spawn(tls.clone().follow());
+    }
 
+    let has_https = config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     let api = Data::new(Api {
         node: node.clone(),
+        is_encrypted: tls.is_some() || has_https,
         sign_in_limits: Default::default(),
         trusted_proxies: config.trusted_proxies.clone(),
         counts: Default::default(),
@@ -127,7 +139,8 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         Some(wanted) => {
             let listener = listen(wanted)?;
             let address = listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
-            let registry = Arc::new(metrics::registry(api.clone().into_inner(), bus_counts.clone(), batches));
+            let registry =
+                Arc::new(metrics::registry(api.clone().into_inner(), bus_counts.clone(), batches, tls.clone()));
             server = server
                 .listen("metrics", listener, move || {
                     let app = metrics::app(registry.clone());
@@ -138,10 +151,11 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         }
     };
     let for_workers = node.clone();
+    let is_encrypted = tls.is_some();
     let server = server
         .listen("homeroom", listener, move || {
             let node = for_workers.clone();
-            HttpService::build()
+            let http = HttpService::build()
                 .client_request_timeout(Duration::from_secs(10))
                 .client_disconnect_timeout(Duration::from_secs(2))
                 .upgrade(fn_factory(move || {
@@ -157,8 +171,8 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
                         }))
                     }
                 }))
-                .finish(map_config(web::app(api.clone()), |_| AppConfig::default()))
-                .tcp()
+                .finish(map_config(web::app(api.clone()), |_| AppConfig::default()));
+            tls::accepting(tls.clone()).and_then(http)
         })
         .map_err(|source| StartError::Listen { address: config.listen, source })?
         .run();
@@ -168,10 +182,17 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
             tracing::error!(%error, "the server stopped");
         }
     });
-    Ok(Running { address, metrics_address, node, bus: bus_counts, server: handle, drain: config.drain, tasks })
+    let drain = config.drain;
+    Ok(Running { address, is_encrypted, metrics_address, node, bus: bus_counts, server: handle, drain, tasks })
 }
 
 impl Running {
+    /// Where it serves, as an origin.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.is_encrypted { "https" } else { "http" }, self.address)
+    }
+
     /// Leaves, within the drain window: no new sessions, what was accepted is finished, clients are told when to come back, then all
     /// is closed. Whoever has not left by then is left.
     pub async fn stop(mut self) {

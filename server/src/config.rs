@@ -4,6 +4,7 @@
 //! once. Refuses to know: what the settings are used for.
 
 use crate::db::Location;
+use crate::tls;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,7 @@ pub struct Setting {
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 11] = [
+pub const SETTINGS: [Setting; 13] = [
     Setting {
         key: "listen",
         flag: "listen",
@@ -63,6 +64,14 @@ pub const SETTINGS: [Setting; 11] = [
         default: "",
         secret: false,
     },
+    Setting {
+        key: "tls_certificate",
+        flag: "tls-certificate",
+        help: "PEM file of the certificate, to speak TLS without a proxy; a renewed one is taken up while the server runs",
+        default: "",
+        secret: false,
+    },
+    Setting { key: "tls_key", flag: "tls-key", help: "PEM file of the certificate's key", default: "", secret: false },
     Setting {
         key: "trusted_proxies",
         flag: "trusted-proxies",
@@ -123,6 +132,8 @@ pub struct Config {
     pub redis_urls: Vec<String>,
     /// The origin that browsers use, such as `https://homeroom.example`, without a slash at its end.
     pub public_url: Option<String>,
+    /// The certificate and its key, to speak TLS.
+    pub tls: Option<tls::Files>,
     /// Proxies whose word for where a request comes from is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// Where to serve metrics.
@@ -285,6 +296,7 @@ impl Reading {
         if !public_url.is_empty() && !is_origin(public_url) {
             self.refuse("public_url", "takes http:// or https:// and a host, without a path");
         }
+        let tls = self.tls();
         let trusted_proxies = self.networks("trusted_proxies");
         let log_format = match self.value("log_format").as_str() {
             "json" => LogFormat::Json,
@@ -307,6 +319,7 @@ impl Reading {
             database,
             redis_urls,
             public_url: (!public_url.is_empty()).then(|| public_url.to_owned()),
+            tls,
             trusted_proxies,
             metrics_listen,
             workers,
@@ -345,6 +358,37 @@ impl Reading {
         networks.unwrap_or_default()
     }
 
+    /// Both files or none, and they have to be of use.
+    fn tls(&mut self) -> Option<tls::Files> {
+        let missing = match (self.is_empty("tls_certificate"), self.is_empty("tls_key")) {
+            (true, true) => return None,
+            (true, false) => Some("tls_certificate"),
+            (false, true) => Some("tls_key"),
+            (false, false) => None,
+        };
+        if let Some(missing) = missing {
+            let given = if missing == "tls_key" { "tls_certificate" } else { "tls_key" };
+            self.refuse(given, &format!("needs `{missing}` beside it"));
+        }
+        let files = tls::Files {
+            certificate: PathBuf::from(self.value("tls_certificate")),
+            key: PathBuf::from(self.value("tls_key")),
+        };
+        let certificate = files.read_certificate().map(drop);
+        let key = files.read_key().map(drop);
+        for (name, read) in [("tls_certificate", &certificate), ("tls_key", &key)] {
+            if let Err(error) = read
+                && !self.is_empty(name)
+            {
+                self.refuse(name, &error.to_string());
+            }
+        }
+        if let (Ok(()), Ok(()), Err(unfit)) = (certificate, key, files.read()) {
+            self.refuse("tls_key", &unfit.to_string());
+        }
+        Some(files)
+    }
+
     fn refuse(&mut self, key: &str, why: &str) {
         let secret = SETTINGS.iter().any(|setting| setting.key == key && setting.secret);
         let (value, from) = self.values.get(key).cloned().unwrap_or_default();
@@ -374,6 +418,7 @@ impl Config {
             database: Location::Sqlite(folder.join("homeroom.db")),
             redis_urls: Vec::new(),
             public_url: None,
+            tls: None,
             trusted_proxies: Vec::new(),
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             workers: 2,

@@ -19,4 +19,5 @@ pub mod log;
 pub mod metrics;
 pub mod roster;
 pub mod sabotage;
+pub mod tls;
 pub mod web;

@@ -13,6 +13,7 @@ mod hello;
 mod room;
 mod session;
 pub mod socket;
+pub(crate) mod stream;
 pub mod tail;
 mod worker;
 

@@ -3,6 +3,7 @@
 //! Owns: names and meanings of the metrics, and the page that shows them. Refuses to know: who counts.
 //! Nothing here names a person, a room or a word that was said.
 
+use crate::tls::Tls;
 use crate::web::Api;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
@@ -12,7 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,7 +43,7 @@ impl Batches {
     }
 }
 
-struct OfNode(Arc<Api>, Arc<crate::bus::Counts>);
+struct OfNode(Arc<Api>, Arc<crate::bus::Counts>, Option<Arc<Tls>>);
 
 impl fmt::Debug for OfNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,6 +89,14 @@ impl Collector for OfNode {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        if let Some(tls) = &self.2 {
+            let (name, help) = ("homeroom_tls_certificate_ends", "When the certificate ends");
+            let gauge = ConstGauge::new(of_gauge(&tls.counts.ends));
+            gauge.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), gauge.metric_type())?)?;
+            let counter = ConstCounter::new(tls.counts.refused.load(Ordering::Relaxed));
+            let (name, help) = ("homeroom_tls_refused", "Connections that did not get through the handshake.");
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let counters: [(&str, &str, u64); 15] = [
             ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),
@@ -128,7 +137,7 @@ impl Collector for OfNode {
 
 /// All metrics of a node.
 #[must_use]
-pub fn registry(api: Arc<Api>, bus: Arc<crate::bus::Counts>, batches: Arc<Batches>) -> Registry {
+pub fn registry(api: Arc<Api>, bus: Arc<crate::bus::Counts>, batches: Arc<Batches>, tls: Option<Arc<Tls>>) -> Registry {
     let mut registry = Registry::default();
     registry.register("homeroom_batch_commands", "Commands in a batch", batches.sizes.clone());
     registry.register(
@@ -136,7 +145,7 @@ pub fn registry(api: Arc<Api>, bus: Arc<crate::bus::Counts>, batches: Arc<Batche
         "Seconds that a batch took, its commit included",
         batches.seconds.clone(),
     );
-    registry.register_collector(Box::new(OfNode(api, bus)));
+    registry.register_collector(Box::new(OfNode(api, bus, tls)));
     registry
 }
 

@@ -32,6 +32,9 @@ const BODY: usize = 16 * 1024;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+/// Browsers that came by https once come by nothing else for a year (RFC 6797). Said over plain http it counts for nothing.
+const STRICT_TRANSPORT_SECURITY: &str = "max-age=31536000";
+
 /// The web app, as `make web` built it.
 #[derive(RustEmbed)]
 #[folder = "../clients/web/dist"]
@@ -42,6 +45,8 @@ struct Dist;
 pub struct Api {
     /// The live part of this node.
     pub node: Arc<Node>,
+    /// Browsers reach it by https: by its own TLS, or by a proxy's.
+    pub is_encrypted: bool,
     /// How often somebody may try to sign in.
     pub sign_in_limits: Limits,
     /// Proxies whose word for where a request comes from is taken.
@@ -100,6 +105,11 @@ pub fn app(
         let words: String = error.to_string().chars().take(200).collect();
         HttpFault::new(ErrorCode::Malformed, format!("The body can't be read: {words}")).into()
     };
+    let headers = if api.is_encrypted {
+        DefaultHeaders::new().add((header::STRICT_TRANSPORT_SECURITY, STRICT_TRANSPORT_SECURITY))
+    } else {
+        DefaultHeaders::new()
+    };
     app.app_data(api)
         .app_data(web::JsonConfig::default().limit(BODY).error_handler(move |error, _| words(error)))
         .app_data(web::PathConfig::default().error_handler(|_, _| HttpFault::missing("thing").into()))
@@ -111,7 +121,7 @@ pub fn app(
         .app_data(web::Data::new(methods))
         .default_service(web::to(page))
         .wrap(
-            DefaultHeaders::new()
+            headers
                 .add((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
                 // What is said about children stays out of caches, unless a route says otherwise (the app's own files do).
                 .add((header::CACHE_CONTROL, "no-store"))

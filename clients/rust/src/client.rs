@@ -10,6 +10,7 @@ use crate::marks::Kind;
 use crate::outbox::{Command, Outbox, Unsent};
 use crate::progress::Progress;
 use crate::reconnect::Backoff;
+use crate::trust::Trust;
 use crate::update::{Page, Receipt, Updates};
 use homeroom_protocol::{Address, ClientId, ConversationId, Draft, EventId, Fault, RoomId};
 use std::future::Future;
@@ -28,6 +29,8 @@ const ASKS: usize = 64;
 pub struct Options {
     /// The servers of one district, tried in turn.
     pub servers: Vec<ServerAddress>,
+    /// Whose certificates are believed, of servers with https; by default those that the operating system trusts.
+    pub trust: Trust,
     /// The bearer token.
     pub token: String,
     /// How far the application had come when it last ran; empty to start at the end of each room.
@@ -53,6 +56,7 @@ impl Options {
     pub fn new(server: ServerAddress, token: impl Into<String>) -> Self {
         Self {
             servers: vec![server],
+            trust: Trust::system(),
             token: token.into(),
             progress: Progress::default(),
             outbox_file: None,

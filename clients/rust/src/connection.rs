@@ -3,7 +3,8 @@
 //! Owns: dialling, the subprotocol, frames in and out, and noticing that the peer is gone. Refuses to know: what the
 //! frames mean, and what happens after the end.
 
-use crate::address::{ServerAddress, prepare_tls};
+use crate::address::ServerAddress;
+use crate::trust::Trust;
 use crate::update::Loss;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// How long connecting and upgrading may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,8 +56,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and upgrades.
-    pub(crate) async fn open(server: &ServerAddress, silence: Duration) -> Result<Self, Loss> {
-        prepare_tls();
+    pub(crate) async fn open(server: &ServerAddress, trust: &Trust, silence: Duration) -> Result<Self, Loss> {
         let unreachable = |error: &dyn std::error::Error| Loss::Unreachable(error.to_string());
         let mut request = server.socket().into_client_request().map_err(|error| unreachable(&error))?;
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
@@ -66,8 +66,8 @@ impl Connection {
             .write_buffer_size(4 * 1024)
             .max_message_size(Some(LARGEST_MESSAGE))
             .max_frame_size(Some(LARGEST_MESSAGE));
-        let dialled = timeout(DIAL_TIMEOUT, Box::pin(connect_async_with_config(request, Some(config), true))).await;
-        let (socket, _) = dialled
+        let dialled = timeout(DIAL_TIMEOUT, Box::pin(trust.connect(request, config))).await;
+        let socket = dialled
             .map_err(|_| Loss::Unreachable("the server did not answer in time".to_owned()))?
             .map_err(|error| unreachable(&error))?;
         let (sink, incoming) = socket.split();

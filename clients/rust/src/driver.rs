@@ -155,7 +155,8 @@ impl Driver {
         let server = self.plan.server().clone();
         self.server = server.to_string();
         let silence = self.options.silence;
-        Phase::Dialling(Box::pin(async move { Connection::open(&server, silence).await }))
+        let trust = self.options.trust.clone();
+        Phase::Dialling(Box::pin(async move { Connection::open(&server, &trust, silence).await }))
     }
 
     fn hello(&mut self, connection: Connection) -> Phase {

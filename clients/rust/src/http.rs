@@ -2,7 +2,8 @@
 //!
 //! Owns: the calls, the bearer token, and telling a refusal from a failure. Refuses to know: the socket.
 
-use crate::address::{ServerAddress, prepare_tls};
+use crate::address::ServerAddress;
+use crate::trust::Trust;
 use homeroom_protocol::{
     ChangeMe, ConversationId, EventId, Fault, HistoryPage, Home, Keep, Language, Reach, RoomDetail, RoomId,
     SignInWithCode, SignInWithLink, SignedIn, You,
@@ -50,12 +51,16 @@ impl Http {
     /// # Errors
     /// When no HTTP client can be made on this machine.
     pub fn new(server: ServerAddress) -> Result<Self, HttpError> {
-        prepare_tls();
+        Self::trusting(server, &Trust::system())
+    }
+
+    /// The same, believing other certificates than those that the operating system trusts.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made on this machine.
+    pub fn trusting(server: ServerAddress, trust: &Trust) -> Result<Self, HttpError> {
         let builder = reqwest::Client::builder().timeout(TIMEOUT);
-        // Without https there is no reason to fail where the machine trusts nobody, nor to read whom it trusts.
-        #[cfg(feature = "tls")]
-        let builder = if server.is_encrypted() { builder } else { builder.tls_certs_only([]) };
-        let client = builder.build()?;
+        let client = trust.apply(builder, server.is_encrypted())?.build()?;
         Ok(Self { client, server, token: None })
     }
 

@@ -6,7 +6,7 @@
 //!
 //! The parts, from the wire up:
 //!
-//! - [`ServerAddress`]: where a server is.
+//! - [`ServerAddress`]: where a server is; [`Trust`]: whose certificate it may show, where it speaks TLS.
 //! - `connection`: one WebSocket, from the upgrade to its end; a silent peer counts as gone.
 //! - `reconnect`: when to come back, and whether ([`Backoff`]).
 //! - [`Progress`]: how far the reader has come in each room; a hole or a double in what the server sends is an
@@ -60,6 +60,7 @@ mod pace;
 mod phase;
 mod progress;
 mod reconnect;
+mod trust;
 mod update;
 
 pub use address::{NotAnAddress, ServerAddress};
@@ -70,4 +71,7 @@ pub use journal::JournalError;
 pub use outbox::{Command, Unsent};
 pub use progress::{Progress, RoomProgress};
 pub use reconnect::Backoff;
+#[cfg(feature = "tls")]
+pub use trust::NotRoots;
+pub use trust::Trust;
 pub use update::{Anomaly, Loss, Page, Receipt, Stop, Update, Updates, Welcome};

@@ -39,7 +39,7 @@ pub(super) async fn serve(config: &Config) -> ExitCode {
         Ok(running) => running,
         Err(error) => return fail(FAILED, &error),
     };
-    let base_url = config.public_url.clone().unwrap_or_else(|| format!("http://{}", running.address));
+    let base_url = config.public_url.clone().unwrap_or_else(|| running.url());
     let hands = Hands {
         db: running.node.log.db().clone(),
         log: running.node.log.clone(),
@@ -55,7 +55,7 @@ pub(super) async fn serve(config: &Config) -> ExitCode {
         println!("metrics on http://{address}/metrics");
     }
     // Last: whoever waits for it may ask for everything.
-    println!("listening on http://{}", running.address);
+    println!("listening on {}", running.url());
     // Whoever reads this from a pipe waits for it.
     let _unflushed = std::io::stdout().flush();
     signals.next().await;

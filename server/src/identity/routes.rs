@@ -179,13 +179,13 @@ pub async fn change_me(
 }
 
 impl Api {
-    /// The sign-in cookie: not for scripts, not for other sites, and only over TLS where the public address has it.
+    /// The sign-in cookie: not for scripts, not for other sites, and only over TLS where there is any.
     fn cookie(&self, value: String, max_age: Duration) -> Cookie<'static> {
         Cookie::build(COOKIE, value)
             .path("/")
             .http_only(true)
             .same_site(SameSite::Lax)
-            .secure(self.node.public_origin.as_deref().is_some_and(|origin| origin.starts_with("https://")))
+            .secure(self.is_encrypted)
             .max_age(max_age)
             .finish()
     }

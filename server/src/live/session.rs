@@ -10,6 +10,7 @@ mod heartbeat;
 
 use super::frame::{self, Decoder, Item};
 use super::room::{Seat, SeatState};
+use super::stream::Stream;
 use super::worker::Worker;
 use super::{Ending, command, encode, hello};
 use crate::identity::LoggedIn;
@@ -21,12 +22,10 @@ use homeroom_protocol::{
 };
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::ErrorKind;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -47,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) worker: Rc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     output: RefCell<Output>,
     pub(super) seats: RefCell<Vec<Rc<Seat>>>,
     pub(super) who: RefCell<Option<LoggedIn>>,
@@ -93,7 +92,7 @@ enum Inbound {
 }
 
 impl Session {
-    pub(super) fn new(worker: Rc<Worker>, stream: TcpStream, cookie: Option<String>) -> Rc<Self> {
+    pub(super) fn new(worker: Rc<Worker>, stream: Stream, cookie: Option<String>) -> Rc<Self> {
         let session = Rc::new(Self {
             id: SessionId::new(),
             worker: worker.clone(),
@@ -473,7 +472,7 @@ impl Session {
         self.ending.set(Some(Ending::Drop));
         self.worker.remove_session(&self);
         // Closing with unread bytes would reset the connection, and the peer might never read why it was closed.
-        if socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write).is_ok() {
+        if self.stream.finish().is_ok() {
             let _rest = tokio::time::timeout(LINGER, self.read_to_end()).await;
         }
     }
@@ -482,7 +481,7 @@ impl Session {
         let mut left = 1024 * 1024_usize;
         while left > 0 && self.stream.readable().await.is_ok() {
             let mut buffer = self.worker.read_buffer.borrow_mut();
-            match self.stream.try_read(&mut buffer) {
+            match self.stream.try_discard(&mut buffer) {
                 Ok(0) => return,
                 Ok(read) => left = left.saturating_sub(read),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -6,6 +6,7 @@
 
 use super::Node;
 use super::session::Session;
+use super::stream::{Accepted, Stream};
 use super::worker::Worker;
 use actix_codec::Framed;
 use actix_http::h1;
@@ -16,7 +17,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 /// The name of the cookie that browsers sign in with.
 pub const COOKIE: &str = "homeroom_login";
@@ -36,7 +36,7 @@ impl Upgrades {
     }
 
     /// Answers one upgrade request. The session then runs by itself.
-    pub async fn upgrade(&self, request: Request, framed: Framed<TcpStream, h1::Codec>) {
+    pub async fn upgrade(&self, request: Request, framed: Framed<Accepted, h1::Codec>) {
         let parts = framed.into_parts();
         let mut stream = parts.io;
         match self.judge(&request) {
@@ -45,11 +45,11 @@ impl Upgrades {
                     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                      Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
                 );
-                let nodelay = stream.set_nodelay(true);
-                if nodelay.is_ok() && stream.write_all(answer.as_bytes()).await.is_ok() {
-                    let cookie = cookie(&request);
-                    let session = Session::new(self.0.clone(), stream, cookie);
-                    actix_rt::spawn(session.run(parts.read_buf.to_vec()));
+                if say(&mut stream, &answer).await.is_ok() {
+                    let mut early = parts.read_buf.to_vec();
+                    let Ok(stream) = Stream::new(stream, &mut early) else { return };
+                    let session = Session::new(self.0.clone(), stream, cookie(&request));
+                    actix_rt::spawn(session.run(early));
                 }
             }
             Err(Refusal(status, words)) => {
@@ -60,7 +60,7 @@ impl Upgrades {
                      {retry}Sec-WebSocket-Version: 13\r\nConnection: close\r\n\r\n{words}"
                 );
                 // The peer may be gone; there is nobody else to tell.
-                let _gone = stream.write_all(answer.as_bytes()).await;
+                let _gone = say(&mut stream, &answer).await;
                 let _gone = stream.shutdown().await;
             }
         }
@@ -102,6 +102,12 @@ impl Upgrades {
         let accept = actix_http::ws::hash_key(key);
         String::from_utf8(accept.to_vec()).map_err(|_| Refusal("400 Bad Request", "The handshake's key can't be read."))
     }
+}
+
+/// Sends all of it: TLS may keep what it was given.
+async fn say(stream: &mut Accepted, answer: &str) -> std::io::Result<()> {
+    stream.write_all(answer.as_bytes()).await?;
+    stream.flush().await
 }
 
 /// The sign-in cookie's value.

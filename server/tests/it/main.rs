@@ -19,4 +19,5 @@ mod proxy;
 mod redis;
 mod roster;
 mod roster_files;
+mod tls;
 mod turns;

@@ -218,7 +218,7 @@ impl Node {
         Self::start_as(ground, &config, exchange).await
     }
 
-    async fn start_as(ground: Ground, config: &Config, exchange: &Exchange) -> Self {
+    pub async fn start_as(ground: Ground, config: &Config, exchange: &Exchange) -> Self {
         let running = app::start_on(config, exchange).await.unwrap();
         let school = School::open(&running.node.log).await;
         let mut tokens = HashMap::new();
@@ -274,12 +274,14 @@ pub async fn connect(address: std::net::SocketAddr) -> Socket {
     let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "homeroom.v1".parse().unwrap());
     let (stream, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-    Socket { stream, welcome: Value::Null, next: 0, passed_over: VecDeque::new() }
+    Socket::new(stream)
 }
+
+type Stream = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A WebSocket that speaks JSON, and gives up after ten seconds of silence.
 pub struct Socket {
-    pub stream: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,
+    pub stream: Stream,
     pub welcome: Value,
     next: u32,
     /// What came while an answer was waited for.
@@ -287,6 +289,10 @@ pub struct Socket {
 }
 
 impl Socket {
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, welcome: Value::Null, next: 0, passed_over: VecDeque::new() }
+    }
+
     pub async fn say(&mut self, frame: Value) {
         self.stream.send(Message::Text(frame.to_string().into())).await.unwrap();
     }

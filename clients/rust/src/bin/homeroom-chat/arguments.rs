@@ -43,6 +43,11 @@ pub struct Arguments {
     #[arg(long)]
     pub tail: bool,
 
+    /// Believe only servers whose certificate leads to one of this PEM file's, where a school has an authority of its own.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE")]
+    pub roots: Option<PathBuf>,
+
     /// Which sign-in to use, where several people share a computer account.
     #[arg(long, default_value = "default", value_parser = profile)]
     pub profile: String,

@@ -14,7 +14,7 @@ mod terminal;
 
 use arguments::Arguments;
 use clap::Parser;
-use homeroom_client::{Client, ErrorCode, Http, HttpError, Options, ServerAddress};
+use homeroom_client::{Client, ErrorCode, Http, HttpError, Options, ServerAddress, Trust};
 use kept::{Kept, Login};
 use std::process::ExitCode;
 
@@ -37,6 +37,12 @@ enum ChatError {
     NotYet(u64),
     #[error("that address can't be used")]
     Address(#[from] homeroom_client::NotAnAddress),
+    #[cfg(feature = "tls")]
+    #[error("{} can't be read", path.display())]
+    Roots { path: std::path::PathBuf, source: std::io::Error },
+    #[cfg(feature = "tls")]
+    #[error("the roots can't be used")]
+    NotRoots(#[from] homeroom_client::NotRoots),
     #[error("the server did not do it")]
     Http(#[from] HttpError),
     #[error("what is kept on this computer can't be used")]
@@ -87,7 +93,8 @@ async fn run(arguments: Arguments) -> Result<(), ChatError> {
 
 async fn signed_in(arguments: &Arguments, kept: &Kept, login: &Login) -> Result<(), ChatError> {
     let server = ServerAddress::parse(&login.server)?;
-    let http = Http::new(server.clone())?.with_token(&login.token);
+    let trust = trust_of(arguments)?;
+    let http = Http::trusting(server.clone(), &trust)?.with_token(&login.token);
     if arguments.sign_out {
         http.sign_out().await?;
         kept.forget()?;
@@ -98,6 +105,7 @@ async fn signed_in(arguments: &Arguments, kept: &Kept, login: &Login) -> Result<
         return plain::rooms(&http).await;
     }
     let mut options = Options::new(server, &login.token);
+    options.trust = trust;
     if arguments.tail {
         // It says nothing, so it leaves the outbox to another program of the same person.
         options.progress = kept.progress()?;
@@ -115,6 +123,18 @@ async fn signed_in(arguments: &Arguments, kept: &Kept, login: &Login) -> Result<
     terminal::run(http, client, updates).await
 }
 
+/// Whose certificates are believed.
+fn trust_of(arguments: &Arguments) -> Result<Trust, ChatError> {
+    #[cfg(feature = "tls")]
+    if let Some(path) = &arguments.roots {
+        let roots = std::fs::read(path).map_err(|source| ChatError::Roots { path: path.clone(), source })?;
+        return Ok(Trust::only(&roots)?);
+    }
+    #[cfg(not(feature = "tls"))]
+    let _nobody = arguments;
+    Ok(Trust::system())
+}
+
 /// Uses up a link or a code if one is given, else takes the sign-in that is kept here.
 async fn sign_in(arguments: &Arguments, kept: &Kept) -> Result<Login, ChatError> {
     let saved = kept.login()?;
@@ -125,7 +145,7 @@ async fn sign_in(arguments: &Arguments, kept: &Kept) -> Result<Login, ChatError>
         .or_else(|| saved.as_ref().map(|login| login.server.clone()));
     let http = || -> Result<(Http, String), ChatError> {
         let server = ServerAddress::parse(server.as_deref().ok_or(ChatError::NoServer)?)?;
-        Ok((Http::new(server.clone())?, server.to_string()))
+        Ok((Http::trusting(server.clone(), &trust_of(arguments)?)?, server.to_string()))
     };
     let (signed_in, server) = match (&arguments.link, &arguments.name, &arguments.code) {
         (Some(link), ..) => {
