@@ -6,6 +6,7 @@ use crate::db::{Db, Engine};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why there is no copy.
@@ -55,6 +56,8 @@ pub async fn backup(db: &Db, file: &Path) -> Result<u64, BackupError> {
 }
 
 async fn copy(pool: &sqlx::SqlitePool, part: &Path) -> Result<u64, BackupError> {
+    // For its owner alone, as the database is; SQLite takes an empty file for a new one.
+    std::fs::File::options().write(true).create_new(true).mode(0o600).open(part)?;
     // One statement, one snapshot; writers go on meanwhile.
     sqlx::query("VACUUM INTO $1").bind(part.to_string_lossy().into_owned()).execute(pool).await?;
     let mut connection = SqliteConnectOptions::new().filename(part).read_only(true).connect().await?;

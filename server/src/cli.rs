@@ -15,8 +15,9 @@ use crate::roster::ImportOptions;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use homeroom_protocol::Role;
 use std::error::Error;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -121,7 +122,10 @@ pub fn grammar() -> Command {
         .subcommand(
             Command::new("backup")
                 .about("Write a copy of the SQLite database, while it is used")
-                .after_help("Restore it by stopping the server and putting the copy in the place of DATA_DIR/homeroom.db.")
+                .after_help(
+                    "To restore it: stop the server; move homeroom.db, homeroom.db-wal and homeroom.db-shm out of the data folder, all \
+                     that are there; put the copy there as homeroom.db; start the server.",
+                )
                 .arg(Arg::new("file").value_name("FILE").required(true).help("Where to; must not be there yet")),
         )
         .subcommand(
@@ -146,14 +150,35 @@ pub fn run() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(SENSELESS, &*error),
     };
-    if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
-        let why = format!("the data folder {} can't be made: {error}", config.data_dir.display());
+    if let Err(why) = ground(name, &config) {
         return complain(SENSELESS, &why);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(command(name, arguments, &config)),
         Err(error) => fail(FAILED, &error),
+    }
+}
+
+/// Makes the data folder for what begins something, for its owner alone. What goes on with something finds it there: elsewhere, in a
+/// folder that was mistyped for instance, an empty database would be made, and a copy of that would be a backup of nothing.
+fn ground(name: &str, config: &Config) -> Result<(), String> {
+    let folder = config.data_dir.display();
+    match &config.database {
+        Location::Sqlite(file) if !matches!(name, "serve" | "migrate" | "import" | "status") => {
+            let missing = || {
+                format!(
+                    "there is no Homeroom in {folder} yet; name another folder with --data-dir, or import a school first"
+                )
+            };
+            if file.exists() { Ok(()) } else { Err(missing()) }
+        }
+        Location::Sqlite(_) if name == "status" => Ok(()),
+        _ => DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&config.data_dir)
+            .map_err(|error| format!("the data folder {folder} can't be made: {error}")),
     }
 }
 

@@ -12,6 +12,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Postgres, Sqlite, Transaction};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -116,6 +117,8 @@ impl Db {
     }
 
     async fn sqlite(file: &Path) -> Result<Self, OpenError> {
+        // Its owner's alone: it holds what families say. If it can't be made, connecting says why.
+        let _made = std::fs::File::options().write(true).create_new(true).mode(0o600).open(file);
         let options = SqliteConnectOptions::new()
             .filename(file)
             .create_if_missing(true)

@@ -2,6 +2,7 @@
 
 use crate::node::repository;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -110,6 +111,31 @@ fn the_same_work_with_and_without_a_server() {
     let (_, out, _) = run(&restored, &["import", school, "--json"]);
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["people"]["added"], 0);
+}
+
+#[test]
+fn where_no_homeroom_is_nothing_is_made_but_by_what_begins_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, copy) = (folder.path().join("mistyped"), folder.path().join("copy.db"));
+    for arguments in [&["backup", copy.to_str().unwrap()][..], &["invite", "ana.silva"], &["sign-out", "ana.silva"]] {
+        let (code, _, error) = run(&data, arguments);
+        assert!(code == 2 && error.contains("there is no Homeroom in"), "{arguments:?}: {error}");
+    }
+    assert_eq!(run(&data, &["status"]).0, 1);
+    assert!(!data.exists() && !copy.exists());
+}
+
+/// Others on the machine read neither the database nor a copy of it.
+#[test]
+fn what_is_written_is_its_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy.db"));
+    assert_eq!(run(&data, &["migrate"]).0, 0);
+    assert_eq!(run(&data, &["backup", copy.to_str().unwrap()]).0, 0);
+    for (path, mode) in [(data.clone(), 0o700), (data.join("homeroom.db"), 0o600), (copy, 0o600)] {
+        let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}: {found:o}", path.display());
+    }
 }
 
 #[test]
