@@ -58,7 +58,7 @@ fn token(request: &HttpRequest) -> Option<String> {
 
 /// Uses up a one-time link.
 #[utoipa::path(tag = "identity", request_body = SignInWithLink,
-    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 429, body = Fault)))]
+    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 403, body = Fault), (status = 429, body = Fault)))]
 #[post("/sign-in/link")]
 pub async fn sign_in_with_link(
     api: web::Data<Api>,
@@ -78,7 +78,7 @@ pub async fn sign_in_with_link(
 
 /// Uses up a one-time code.
 #[utoipa::path(tag = "identity", request_body = SignInWithCode,
-    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 429, body = Fault)))]
+    responses((status = 200, body = SignedIn), (status = 401, body = Fault), (status = 403, body = Fault), (status = 429, body = Fault)))]
 #[post("/sign-in/code")]
 pub async fn sign_in_with_code(
     api: web::Data<Api>,

@@ -191,11 +191,15 @@ async fn every_documented_route_is_there_and_nothing_answers_without_signing_in(
         assert_eq!(document["components"]["securitySchemes"][scheme]["type"], kind);
     }
     assert_eq!(document["security"], json!([{ "cookie": [] }, { "bearer": [] }]));
+    let language = &document["components"]["schemas"]["Language"];
+    assert!(language["pattern"].is_string() && language["maxLength"] == 35, "{language}");
     for (path, methods) in paths {
         for operation in methods.as_object().unwrap().values() {
             let open = path.contains("/sign-in/") || path.starts_with("/health/");
             assert_eq!(operation.get("security") == Some(&json!([])), open, "{path}");
             assert!(path.starts_with("/health/") || operation["responses"]["503"].is_object(), "{path}");
+            // Whatever takes a body changes something, and is refused to other sites' pages.
+            assert!(operation.get("requestBody").is_none() || operation["responses"]["403"].is_object(), "{path}");
         }
         if path.starts_with("/health/") {
             continue;
