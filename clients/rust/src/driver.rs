@@ -13,7 +13,7 @@ use crate::phase::{Live, Phase, Step};
 use crate::progress::Progress;
 use crate::reconnect::{Plan, final_stop};
 use crate::update::{Anomaly, Loss, Page, Stop, Update, Welcome};
-use homeroom_protocol::{ByeReason, ClientFrame, ClientId, EventId, Fault, Ref, RoomId, ServerFrame};
+use homeroom_protocol::{ByeReason, ClientFrame, ClientId, EventId, Fault, Ref, ResetReason, RoomId, ServerFrame};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -228,7 +228,14 @@ impl Driver {
                 self.plan.succeeded();
                 Update::CaughtUp(room)
             }
-            ServerFrame::Reset { room, position, reason } => Update::Reset { room, position, reason },
+            ServerFrame::Reset { room, position, reason } => {
+                // The log is not the one that it was: what was to be said of it may mean something else there.
+                if reason == ResetReason::UnknownPosition {
+                    self.outbox.reset(room);
+                    self.marks.reset(room);
+                }
+                Update::Reset { room, position, reason }
+            }
             ServerFrame::Joined { room } => Update::Joined(room),
             ServerFrame::Left { room } => Update::Left(room),
             ServerFrame::Mark { room, conversation, mark } => Update::Mark { room, conversation, mark },

@@ -105,6 +105,11 @@ impl Marks {
         }
     }
 
+    /// The room begins anew: what was stored or read of it may not be in its log any more.
+    pub(crate) fn reset(&mut self, room: RoomId) {
+        self.wanted.retain(|_, wanted| wanted.room != room);
+    }
+
     /// The connection is gone: what was under way goes again.
     pub(crate) fn disconnected(&mut self) {
         for wanted in self.wanted.values_mut() {
@@ -142,6 +147,17 @@ mod tests {
         marks.disconnected();
         assert!(matches!(marks.next(now, Ref(3)), Some((_, ClientFrame::Read { n: 9, .. }))));
         marks.acked(key);
+        assert!(!marks.has_next(now));
+    }
+
+    #[test]
+    fn a_room_that_begins_anew_forgets_what_was_to_be_said_of_it() {
+        let (mut marks, now, room, other) = (Marks::default(), Instant::now(), RoomId::new(), RoomId::new());
+        let (key, elsewhere) = ((ConversationId::new(), Kind::Read), (ConversationId::new(), Kind::Read));
+        marks.want(room, key, 3);
+        marks.want(other, elsewhere, 5);
+        marks.reset(room);
+        assert_eq!(marks.next(now, Ref(1)).map(|(key, _)| key), Some(elsewhere));
         assert!(!marks.has_next(now));
     }
 }

@@ -70,6 +70,14 @@ impl Command {
         }
     }
 
+    /// The room that it belongs to.
+    #[must_use]
+    pub fn room(&self) -> RoomId {
+        match self {
+            Self::Post { room, .. } | Self::Edit { room, .. } | Self::Retract { room, .. } => *room,
+        }
+    }
+
     fn frame(&self, reference: Ref, client_id: ClientId) -> ClientFrame {
         match self.clone() {
             Self::Post { room, to, draft, urgent } => {
@@ -119,8 +127,8 @@ pub(crate) struct Outbox {
     under_way: usize,
     capacity: usize,
     journal: Option<Journal>,
-    /// By conversation, the latest said of what was acknowledged: its place in the order, and its number.
-    acknowledged: HashMap<ConversationId, (u64, u64)>,
+    /// By room and conversation, the latest said of what was acknowledged: its place in the order, and its number.
+    acknowledged: HashMap<(RoomId, ConversationId), (u64, u64)>,
     random: fastrand::Rng,
 }
 
@@ -233,14 +241,15 @@ impl Outbox {
             return;
         };
         let Some(entry) = self.remove(order) else { return };
-        let latest = self.acknowledged.get(&entry.conversation).copied();
+        let place = (entry.command.room(), entry.conversation);
+        let latest = self.acknowledged.get(&place).copied();
         if let Some((latest_order, latest_n)) = latest
             && (order > latest_order) != (n > latest_n)
         {
             updates.push(Update::Anomaly(Anomaly::AckOutOfOrder { client_id, n }));
         }
         if latest.is_none_or(|(latest_order, _)| order > latest_order) {
-            self.acknowledged.insert(entry.conversation, (order, n));
+            self.acknowledged.insert(place, (order, n));
         }
         let receipt = Receipt { client_id, id, n };
         updates.push(Update::Acked(receipt));
@@ -276,6 +285,11 @@ impl Outbox {
             }
         }
         self.under_way = 0;
+    }
+
+    /// The room begins anew: after a restored backup its numbers may be lower than those that were acknowledged.
+    pub(crate) fn reset(&mut self, room: RoomId) {
+        self.acknowledged.retain(|(of, _), _| *of != room);
     }
 
     /// The client ends. What waits is told so; a journal keeps it.
