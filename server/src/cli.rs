@@ -4,12 +4,14 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command or the configuration makes no sense, 3 a roster has bad rows.
 
+mod doctor;
 mod serve;
 mod show;
 
 use crate::config::{Config, Layers, SETTINGS};
 use crate::control::{self, Answer, Hands, Request};
 use crate::db::{Db, Location};
+use crate::doctor::{Finding, examine};
 use crate::log::{Listeners, Log};
 use crate::roster::ImportOptions;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -129,6 +131,15 @@ pub fn grammar() -> Command {
                 .arg(Arg::new("file").value_name("FILE").required(true).help("Where to; must not be there yet")),
         )
         .subcommand(
+            Command::new("doctor")
+                .about("Look everything over that the configuration names, and say what to do")
+                .after_help(
+                    "Works beside a running server and without one, and changes nothing. Ends with 0, or with 1 where something is \
+                     broken; what only needs attention is no failure.",
+                )
+                .arg(json()),
+        )
+        .subcommand(
             Command::new("status").about("Say whether a server runs on the data folder, and how many people its roster has"),
         )
 }
@@ -148,9 +159,15 @@ pub fn run() -> ExitCode {
     let Some((name, arguments)) = matches.subcommand() else { return ExitCode::from(SENSELESS) };
     let config = match configuration(arguments) {
         Ok(config) => config,
+        Err(error) if name == "doctor" => {
+            return doctor::show(&[Finding::misconfigured(&error.to_string())], arguments.get_flag("json"));
+        }
         Err(error) => return fail(SENSELESS, &*error),
     };
-    if let Err(why) = ground(name, &config) {
+    // Whoever looks for a folder that is missing must not make it.
+    if name != "doctor"
+        && let Err(why) = ground(name, &config)
+    {
         return complain(SENSELESS, &why);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -188,6 +205,7 @@ async fn command(name: &str, arguments: &ArgMatches, config: &Config) -> ExitCod
     let people = || arguments.get_many::<String>("people").into_iter().flatten().cloned().collect::<Vec<String>>();
     match name {
         "serve" => serve(config).await,
+        "doctor" => doctor::show(&examine(config).await, flag("json")),
         "migrate" => migrate(config).await,
         "import" => {
             let options = ImportOptions {

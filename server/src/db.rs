@@ -12,6 +12,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Connection, Postgres, Sqlite, Transaction};
+use std::fmt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -37,6 +38,8 @@ const SQLITE_READERS: u32 = 2;
 const POSTGRES_WRITERS: u32 = 8;
 /// Connections for pages and snapshots, apart so that a herd of readers can't starve appends.
 const POSTGRES_READERS: u32 = 8;
+/// Connections that a node needs in all: the pools, one for each of two lanes, one for the bell, and some while it reconnects.
+pub const POSTGRES_CONNECTIONS: i32 = 22;
 
 /// One thing for each engine: a pool, a connection, …
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +57,25 @@ pub enum Location {
     Sqlite(PathBuf),
     /// A `postgres://` URL. It may hold a password: never log it.
     Postgres(String),
+}
+
+impl fmt::Display for Location {
+    /// Where it is, without who asks and with which password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "SQLite in {}", file.display()),
+            Self::Postgres(url) => {
+                let (_, rest) = url.split_once("://").unwrap_or_default();
+                let (who, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+                if after.contains('@') {
+                    // Perhaps of a password: nobody can tell where it ends.
+                    return f.write_str("PostgreSQL (an @, / or ? in a password has to be written as %40, %2F or %3F)");
+                }
+                let host = who.rsplit_once('@').map_or(who, |(_, host)| host);
+                write!(f, "PostgreSQL at {host}{}", after.split(['?', '#']).next().unwrap_or_default())
+            }
+        }
+    }
 }
 
 /// The pools of the database.
@@ -138,8 +160,7 @@ impl Db {
     }
 
     async fn postgres(url: &str) -> Result<Self, OpenError> {
-        let options = PgConnectOptions::from_str(url)
-            .map_err(OpenError::BadUrl)?
+        let options = postgres_options(url)?
             .application_name("homeroom")
             .options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "2s")]);
         let pool =
@@ -226,6 +247,26 @@ impl<P, S> Engine<P, S> {
             Self::Sqlite(it) => Engine::Sqlite(it),
         }
     }
+}
+
+/// What a connection to this URL is made with.
+///
+/// # Errors
+/// [`OpenError::BadUrl`].
+pub fn postgres_options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    PgConnectOptions::from_str(url).map_err(OpenError::BadUrl)
+}
+
+/// The migrations that this binary knows, for PostgreSQL.
+#[must_use]
+pub fn postgres_migrations() -> &'static Migrator {
+    &POSTGRES_MIGRATIONS
+}
+
+/// The same, for SQLite.
+#[must_use]
+pub fn sqlite_migrations() -> &'static Migrator {
+    &SQLITE_MIGRATIONS
 }
 
 /// What a newer version has added to the schema meanwhile is none of this one's business, as long as the schema does not say that
@@ -344,6 +385,22 @@ mod tests {
         crate::execute!(db.writes(), newer).unwrap();
         db.close().await;
         Db::open(&location).await.unwrap();
+    }
+
+    #[test]
+    fn a_place_never_shows_a_password() {
+        let shown = |url: &str| Location::Postgres(url.to_owned()).to_string();
+        assert_eq!(
+            shown("postgres://ana:geheim@db.example:5432/school?sslmode=require"),
+            "PostgreSQL at db.example:5432/school"
+        );
+        assert_eq!(shown("postgres://db/school?user=ana&password=geheim"), "PostgreSQL at db/school");
+        for url in ["postgres://ana:ge/heim@db/x", "postgres://ana:ge?heim@db", "postgres://ana:ge#heim@db/x", "geheim"]
+        {
+            assert!(!shown(url).contains("ge") && !shown(url).contains("heim"), "{}", shown(url));
+        }
+        assert!(!shown("postgres://db/x?password=ge@heim").contains("heim"));
+        assert!(!shown("postgres://ana:ge@heim@db/x").contains("heim"));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod conversation;
 pub mod db;
+pub mod doctor;
 pub mod error;
 pub mod identity;
 pub mod live;

@@ -1,4 +1,4 @@
-//! The command line: serve, migrate, import, invite, sign-out, backup, status.
+//! The command line: serve, migrate, import, invite, sign-out, backup, doctor, status.
 //!
 //! Owns: nothing but the start. Refuses to know: everything else; see `cli`.
 

@@ -14,6 +14,7 @@ mod topology;
 use super::{Bus, Counts, HEARD, News, wire};
 use homeroom_protocol::RoomId;
 use link::Link;
+pub use link::without_secrets;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -168,7 +169,7 @@ impl Shared {
                 Ok(topology) => self.arrange(topology),
                 Err(error) => {
                     // The links try again by themselves; what is missed the bell brings.
-                    tracing::warn!(error = %link::without_secrets(&error), "Redis does not answer");
+                    tracing::warn!(error = %without_secrets(&error), "Redis does not answer");
                 }
             }
             tokio::time::sleep(CALM).await;

@@ -79,22 +79,15 @@ async fn start_patiently(config: &Config) -> Result<app::Running, app::StartErro
     let mut wait = Duration::from_millis(500);
     loop {
         match (app::start(config).await, &config.database) {
-            (Err(app::StartError::Database(OpenError::Unreachable(error))), Location::Postgres(url)) => {
+            (Err(app::StartError::Database(OpenError::Unreachable(error))), Location::Postgres(_)) => {
                 let seconds = wait.as_secs_f32();
-                tracing::warn!(%error, database = %without_password(url), "the database does not answer; tried again in {seconds} s");
+                tracing::warn!(%error, database = %config.database, "the database does not answer; tried again in {seconds} s");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(15));
             }
             (outcome, _) => return outcome,
         }
     }
-}
-
-/// Where a database is, without who asks and with which password.
-fn without_password(url: &str) -> &str {
-    let (_, rest) = url.split_once("://").unwrap_or_default();
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    place.split_once('?').map_or(place, |(place, _)| place)
 }
 
 async fn keep_places(log: Log) {

@@ -45,7 +45,7 @@ impl Drop for Server {
 #[test]
 fn every_command_has_help_and_mistakes_have_an_exit_code() {
     let folder = tempfile::tempdir().unwrap();
-    for command in ["serve", "migrate", "import", "invite", "sign-out", "backup", "status"] {
+    for command in ["serve", "migrate", "import", "invite", "sign-out", "backup", "doctor", "status"] {
         let (code, out, _) = run(folder.path(), &[command, "--help"]);
         assert_eq!(code, 0, "{command}");
         assert!(out.contains("--data-dir") && out.contains("Usage:"), "{command}: {out}");

@@ -6,6 +6,7 @@
 
 mod bus;
 mod cli;
+mod doctor;
 mod drain;
 mod failures;
 mod http;

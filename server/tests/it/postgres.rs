@@ -12,27 +12,34 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
+/// The one that most tests share: it keeps nothing that a crash could take.
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start("-c max_connections=200 -c fsync=off"));
 
-struct Server {
+/// A server, with one folder that is all of it.
+pub struct Server {
     socket: PathBuf,
-    /// Closing its standard input stops everything; it is never closed before the process ends.
+    /// Closing its standard input stops everything: when this value goes, or the process.
     _watcher: Child,
 }
 
-/// A fresh, empty database; gives its URL.
+/// A fresh, empty database of the shared server; gives its URL.
 pub async fn database() -> String {
-    let server = &*SERVER;
-    let name = format!("test_{}", Uuid::now_v7().simple());
-    let url = |name: &str| format!("postgres://postgres@localhost/{name}?host={}", server.socket.display());
-    let pool = sqlx::PgPool::connect(&url("postgres")).await.expect("the tests' PostgreSQL answers");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
-    pool.close().await;
-    url(&name)
+    SERVER.database().await
 }
 
 impl Server {
-    fn start() -> Self {
+    /// A fresh, empty database; gives its URL.
+    pub async fn database(&self) -> String {
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        let url = |name: &str| format!("postgres://postgres@localhost/{name}?host={}", self.socket.display());
+        let pool = sqlx::PgPool::connect(&url("postgres")).await.expect("the tests' PostgreSQL answers");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+        pool.close().await;
+        url(&name)
+    }
+
+    /// Starts one as Debian configures it, but for these settings.
+    pub fn start(settings: &str) -> Self {
         let bin = Path::new("/usr/lib/postgresql/15/bin");
         assert!(bin.join("initdb").exists(), "PostgreSQL 15 is missing: run scripts/setup.sh test");
         let folder = std::env::temp_dir().join(format!("homeroom-postgres-{}", Uuid::now_v7().simple()));
@@ -46,7 +53,7 @@ impl Server {
             cd /; umask 077
             {owner}
             {unprivileged} {bin}/initdb -D {folder}/data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >{folder}/initdb.log 2>&1 || exit 1
-            {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= -c max_connections=200 -c fsync=off \
+            {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= {settings} \
                 -c shared_buffers=32MB >{folder}/postgres.log 2>&1 &
             server=$!
             cat >/dev/null

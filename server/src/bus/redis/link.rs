@@ -376,6 +376,7 @@ async fn pause(began: tokio::time::Instant, backoff: Duration) -> Duration {
 }
 
 /// The error's kind and code. Its words may repeat what was sent.
-pub(super) fn without_secrets(error: &RedisError) -> String {
+#[must_use]
+pub fn without_secrets(error: &RedisError) -> String {
     format!("{}{}", error.category(), error.code().map(|code| format!(" ({code})")).unwrap_or_default())
 }
