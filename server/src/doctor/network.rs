@@ -100,7 +100,7 @@ async fn ready(config: &Config) -> Finding {
     let check = "listen";
     let address = config.listen;
     if address.port() == 0 {
-        return Finding::ok(check, format!("{address}: a free port; the server's first line says which"));
+        return Finding::ok(check, format!("{address}: a free port; the server says which when it starts"));
     }
     match get(address, "/health/ready").await {
         Ok((200, _)) => Finding::ok(check, format!("{address} answers, and is ready")),
@@ -118,7 +118,7 @@ async fn ready(config: &Config) -> Finding {
 async fn metrics(address: SocketAddr) -> Finding {
     let check = "metrics";
     if address.port() == 0 {
-        return Finding::ok(check, format!("{address}: a free port; the server's second line says which"));
+        return Finding::ok(check, format!("{address}: a free port; the server says which when it starts"));
     }
     match get(address, "/metrics").await {
         Ok((200, body)) if body.contains("homeroom_connections") => {

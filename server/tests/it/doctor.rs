@@ -2,7 +2,7 @@
 //!
 //! Owns: breaking things one at a time. Refuses to know: how they are looked at.
 
-use crate::node::{Ground, eventually, repository};
+use crate::node::{Ground, eventually, free_port, repository};
 use crate::postgres;
 use crate::redis::{Cluster, Redis};
 use serde_json::Value;
@@ -75,9 +75,8 @@ impl Server {
         let mut command = homeroom(data);
         command.arg("serve").envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening on"), "{line}");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.starts_with("listening on")), "the server says where it listens");
         Self(process)
     }
 }
@@ -91,7 +90,7 @@ impl Drop for Server {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }
 
 /// A folder with the demo school in it.

@@ -2,7 +2,7 @@
 //!
 //! Owns: starting nginx with that file on free ports, and a certificate for it. Refuses to know: HAProxy (see the load test's cluster).
 
-use crate::node::{Ground, School, connect, http, repository};
+use crate::node::{Ground, School, connect, free_port, http, repository};
 use homeroom::app::{self, Running};
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
@@ -10,7 +10,7 @@ use homeroom::identity;
 use homeroom_protocol::Address;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -88,10 +88,6 @@ impl Drop for Nginx {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A key and a certificate of its own for homeroom.example.

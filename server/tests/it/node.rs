@@ -13,6 +13,7 @@ use homeroom_protocol::{Address, PersonId, Role, RoomId};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
@@ -407,6 +408,19 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl Fn
     while !is_so().await {
         assert!(std::time::Instant::now() < deadline, "never came true: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A port that nobody listens on, below those that the kernel hands out: no connection of another test takes it meanwhile.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another process of tests begins elsewhere. A Redis of a cluster takes the port 10,000 above, too.
+    let first = (std::process::id() % 10_000) as u16;
+    loop {
+        let port = 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

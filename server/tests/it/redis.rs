@@ -4,7 +4,7 @@
 //! process; each ends with the value that stands for it, and when the tests end, however they do.
 //! Refuses to know: what is tested.
 
-use std::net::TcpListener;
+use crate::node::free_port;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -15,16 +15,6 @@ pub struct Redis {
     cluster: bool,
     folder: TempDir,
     server: Option<Child>,
-}
-
-/// A free port whose cluster port (10,000 above) is a port, too.
-fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if port < 55_000 {
-            return port;
-        }
-    }
 }
 
 impl Redis {
