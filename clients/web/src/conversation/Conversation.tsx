@@ -104,6 +104,8 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     if (!box) return;
     const observer = new ResizeObserver(() => {
       if (atEnd.current) box.scrollTop = box.scrollHeight;
+      // A higher box may show the end without anybody having scrolled.
+      else look();
     });
     observer.observe(box);
     for (const inside of box.children) observer.observe(inside);
@@ -120,11 +122,17 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
 
   useReading(list, id, (n) => store.read(id, newest && n >= newest.n ? conversation.n : n));
 
-  const onScroll = () => {
+  /** Notes whether the end is in sight. */
+  const look = () => {
     const box = list.current;
     if (!box) return;
     atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
     if (atEnd.current) setBelow(0);
+  };
+  const onScroll = () => {
+    const box = list.current;
+    if (!box) return;
+    look();
     // A screen ahead, so that there is more before its reader comes to it.
     if (box.scrollTop < box.clientHeight && !atEnd.current && history === undefined) goUp();
   };

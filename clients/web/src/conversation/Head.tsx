@@ -9,10 +9,16 @@ import type { Room } from '../store/room';
 import { Facts } from '../ui/Facts';
 import { Icon } from '../ui/Icon';
 
+/** What the page was opened with: nobody came there from elsewhere in it, so the focus stays where the browser put it. */
+let openedWith: string | null = location.hash;
+
 export function ConversationHead({ room, conversation }: { room: Room; conversation: Conversation }) {
   const title = useRef<HTMLHeadingElement>(null);
   // So that a screen reader begins here, and no keyboard jumps up on a phone.
-  useEffect(() => title.current?.focus({ preventScroll: true }), [conversation.id]);
+  useEffect(() => {
+    if (location.hash !== openedWith) title.current?.focus({ preventScroll: true });
+    openedWith = null;
+  }, [conversation.id]);
   const { address } = conversation;
   const back = room.role === 'staff' ? linkTo(room.id) : HOME;
   if (address.kind === 'announcements') {

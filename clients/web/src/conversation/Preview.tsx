@@ -20,8 +20,9 @@ export function lastSaid(conversation: Conversation | undefined): { text: string
 export function Preview({ conversation, otherwise }: { conversation: Conversation | undefined; otherwise: string }) {
   const said = lastSaid(conversation);
   if (!said) return <span class="preview soft">{otherwise}</span>;
+  // The text in a box of its own, in its own direction: what is too long is cut at its end, whichever side that is.
   return (
-    <span class="preview">
+    <span class="preview said">
       {said.mine && <span class="soft">{t.you}: </span>}
       <bdi {...(said.language ? { lang: said.language } : {})}>{said.text}</bdi>
     </span>

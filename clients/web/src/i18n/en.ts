@@ -115,7 +115,7 @@ export const en = {
   somebody: 'Somebody',
   write: (language: string) => `Write in ${language}`,
   send: 'Send',
-  charactersLeft: (n: number) => (n < 0 ? `${-n} characters too many` : count(n, 'character left', 'characters left')),
+  charactersLeft: (n: number) => (n < 0 ? count(-n, 'character too many', 'characters too many') : count(n, 'character left', 'characters left')),
   sending: 'sending…',
   waiting: 'not sent yet',
   sent: 'sent',

@@ -8,7 +8,7 @@
  */
 import { batch, computed, signal } from '@preact/signals';
 import type {
-  Address, ConversationId, ConversationSummary, EventId, Home, Language, Limits, Mark, RoomDetail, RoomId, ServerFrame, You,
+  Address, ConversationId, ConversationSummary, EventId, Home, Language, Limits, Mark, PersonId, RoomDetail, RoomId, ServerFrame, You,
 } from '../protocol';
 import { Connection, Stop, type Surroundings } from '../connection/connection';
 import { NoAnswer, Refused, call } from '../connection/http';
@@ -18,7 +18,7 @@ import { History } from './history';
 import { Keeper } from './keeper';
 import { Marks } from './marks';
 import { type Deed, Outbox } from './outbox';
-import { byTitle, type Room } from './room';
+import { byTitle, type Room, withHeard } from './room';
 import { Storage } from './storage';
 import { Typing } from './typing';
 import { newId } from './uuid';
@@ -254,7 +254,10 @@ export class Store {
           const address: Address = frame.about ? { kind: 'private', ...frame.about } : { kind: 'announcements' };
           this.#put(withEvent(this.conversation(frame.conversation, frame.room, address), frame));
           this.outbox.seen(frame.conversation, frame.n);
-          if ('message' in frame) this.#writers.stopped(frame.conversation, frame.message.author);
+          if ('message' in frame) {
+            this.#writers.stopped(frame.conversation, frame.message.author);
+            this.#heard(frame.room, frame.message.author);
+          }
         }
         this.#keeper.save();
         return;
@@ -275,6 +278,7 @@ export class Store {
       case 'left':
         return this.#forget(frame.room);
       case 'mark': {
+        this.#heard(frame.room, frame.person);
         const held = this.conversations.value.get(frame.conversation);
         const mark = { person: frame.person, delivered: frame.delivered, read: frame.read };
         if (held?.address.kind === 'announcements') this.announced.value = { conversation: held.id, mark };
@@ -296,6 +300,15 @@ export class Store {
       default:
         return;
     }
+  }
+
+  /** Something came from somebody of a room. */
+  #heard(id: RoomId, person: PersonId): void {
+    const room = this.rooms.value.find((one) => one.id === id);
+    const heard = room && withHeard(room, person);
+    if (!heard || heard === room) return;
+    this.rooms.value = this.rooms.value.map((one) => (one === room ? heard : one));
+    this.#keeper.room(id);
   }
 
   /** Fetches the first screen and the rooms' details anew, and merges them. One at a time; asked again meanwhile, once more. */

@@ -204,3 +204,98 @@ it('a conversation can be used with the keyboard alone', async () => {
   visitor.sound();
   await visitor.leave();
 });
+
+/** A teacher at their page, and a guardian who writes to them. */
+async function writing(options: { locale?: string } = {}) {
+  const [family, teacher] = await Promise.all([Visitor.arrive(browser, options), Visitor.arrive(browser, { viewport: DESKTOP })]);
+  await family.enter(await node.link(people.other.guardians[0]!.id));
+  await child(family.page, people.other.student.name).locator('a.row').first().click();
+  return { family, teacher };
+}
+
+it('the end of a conversation stays in sight while what is written grows and shrinks', async () => {
+  const { family, teacher } = await writing();
+  const { page } = family;
+  await say(page, Array.from({ length: 30 }, (_, line) => `Line ${line} of a long story.`).join('\n'));
+  await bubble(page, 'a long story').getByText(/sent|delivered/).waitFor();
+  const list = page.locator('.messages');
+  const beyond = () => list.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight);
+  const field = page.locator('textarea');
+  await field.fill('a\n'.repeat(30));
+  await expect.poll(beyond).toBeLessThan(2);
+  // All of it replaced at once: in between the list was high, and so it was moved.
+  await field.fill('b'.repeat(8_001));
+  expect(await page.locator('.composer .form-error').innerText()).toBe('1 character too many');
+  for (const text of ['', 'c '.repeat(300), '']) {
+    await field.fill(text);
+    await expect.poll(beyond, { message: text.slice(0, 10) }).toBeLessThan(2);
+  }
+  // Whoever reads further up is left there.
+  await list.evaluate((box) => box.scrollTo(0, 0));
+  await expect.poll(beyond).toBeGreaterThan(100);
+  await field.fill('d\n'.repeat(10));
+  await page.waitForFunction(() => document.querySelector<HTMLElement>('textarea')!.offsetHeight > 150);
+  expect(await list.evaluate((box) => box.scrollTop)).toBe(0);
+  await field.fill('');
+  family.sound();
+  await Promise.all([family.leave(), teacher.leave()]);
+});
+
+it('a preview in Arabic begins with its beginning, and the teacher learns that its author has signed in', async () => {
+  const { family, teacher } = await writing({ locale: 'en-US' });
+  await teacher.enter(await node.link(people.teacher.id));
+  await row(teacher.page, people.room.title).first().click();
+  const line = teacher.page.locator('.family', { hasText: people.other.student.name }).locator('a.row', { hasText: people.other.guardians[0]!.name });
+  await say(family.page, 'مرحبا، هل يمكن أن يأتي ابني متأخرا يوم الجمعة 27/11؟ سيكون عند الطبيب في الصباح. https://school.example');
+  await line.getByText('1 new').waitFor();
+  await line.click();
+  expect(await teacher.page.locator('.pane-head .needs-you').count()).toBe(0);
+  await family.page.goBack();
+  const preview = child(family.page, people.other.student.name).locator('.preview.said bdi').first();
+  await preview.waitFor();
+  // The first letter stands within the box, at its right edge.
+  const [letter, box] = await preview.evaluate((element) => {
+    const range = document.createRange();
+    range.setStart(element.firstChild!, 0);
+    range.setEnd(element.firstChild!, 1);
+    const edges = ({ left, right }: DOMRect) => ({ left, right });
+    return [edges(range.getBoundingClientRect()), edges(element.getBoundingClientRect())];
+  });
+  expect(letter.right).toBeLessThanOrEqual(box.right + 1);
+  expect(letter.left).toBeGreaterThan((box.left + box.right) / 2);
+  family.sound();
+  teacher.sound();
+  await Promise.all([family.leave(), teacher.leave()]);
+});
+
+it('with text twice as large nothing is cut within a word, and a page that was opened here has no ring around its title', async () => {
+  const visitor = await Visitor.arrive(browser, { locale: 'en-US' });
+  const { page } = visitor;
+  await visitor.enter(await node.link(people.teacher.id));
+  await row(page, people.room.title).first().click();
+  await page.locator('.family').first().waitFor();
+  await page.evaluate(() => (document.documentElement.style.fontSize = '200%'));
+  await visitor.picture('7-large-families');
+  const cut = await page.locator('.row-title:visible, .avatar:visible').evaluateAll((elements) => elements.flatMap((element) => {
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const words: string[] = [];
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      for (const { 0: word, index } of node.textContent!.matchAll(/\S+/g)) {
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + word.length);
+        if (range.getClientRects().length > 1) words.push(word);
+      }
+    }
+    return words;
+  }));
+  expect(cut).toEqual([]);
+  await page.locator('.family a.row').first().click();
+  await page.locator('.pane-title h2:focus').waitFor();
+  await page.reload();
+  await page.locator('.conversation-column .pane-title h2').waitFor();
+  await page.locator('.messages').waitFor();
+  expect(await page.locator('h2:focus').count()).toBe(0);
+  visitor.sound();
+  await visitor.leave();
+});

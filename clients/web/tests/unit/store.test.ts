@@ -1,7 +1,7 @@
 import 'fake-indexeddb/auto';
 import { IDBFactory } from 'fake-indexeddb';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import type { Home, RoomSummary } from '../../src/protocol';
+import type { Family, Home, RoomSummary } from '../../src/protocol';
 import { Storage } from '../../src/store/storage';
 import { Store } from '../../src/store/store';
 import { CONVERSATION, ME, ROOM, message, posted, summary, until } from './samples';
@@ -14,6 +14,7 @@ const room = (more: Partial<RoomSummary> = {}): RoomSummary => ({
 /** The server, as far as a store asks it over HTTP. */
 let home: Home;
 let history: { messages: ReturnType<typeof message>[]; more: boolean };
+let families: Family[];
 let status: number;
 const asked: string[] = [];
 const opened: Store[] = [];
@@ -21,6 +22,7 @@ const opened: Store[] = [];
 beforeEach(() => {
   home = { you: welcome.you, rooms: [room()] };
   history = { messages: [], more: false };
+  families = [];
   status = 200;
   asked.length = 0;
   vi.stubGlobal('fetch', async (url: string) => {
@@ -30,7 +32,7 @@ beforeEach(() => {
     const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false }
       : url.endsWith('/home') ? home
       : url.includes('/messages') ? history
-      : { summary: home.rooms[0], staff: [], families: [] };
+      : { summary: home.rooms[0], staff: [], families };
     return new Response(JSON.stringify(body), { status });
   });
 });
@@ -206,4 +208,19 @@ it('a room that its person has left is forgotten', async () => {
   socket.says({ type: 'left', room: ROOM });
   expect(store.rooms.value).toHaveLength(0);
   expect(store.conversations.value.size).toBe(0);
+});
+
+it('a guardian of whom something is heard has signed in, whatever was known before', async () => {
+  const guardian = (person: string) => ({ person, name: person, language: 'es', reachable: false, conversation: `${person}'s` });
+  families = [{ student: { person: 'maria', name: 'Maria' }, guardians: [guardian('ana'), guardian('rui'), guardian('eva')] }];
+  home.rooms = [room({ role: 'staff' })];
+  const { store, live } = scene();
+  await store.open();
+  const socket = await live();
+  const reachable = () => store.rooms.value[0]?.families[0]?.guardians.filter((one) => one.reachable).map(({ person }) => person);
+  await until('the families', () => store.rooms.value[0]?.detailed === true);
+  expect(reachable()).toEqual([]);
+  socket.says({ type: 'mark', room: ROOM, conversation: CONVERSATION, person: 'ana', delivered: 1, read: 0 });
+  socket.says({ type: 'event', ...posted(1, { author: 'rui' }) });
+  expect(reachable()).toEqual(['ana', 'rui']);
 });
