@@ -126,21 +126,22 @@ def main():
         children = min(2 if first else chance.choices([1, 2, 3], [84, 13, 3])[0], arguments.students - student)
         shape = "together" if first else chance.choices(["together", "separated", "one", "grandparent"], [56, 26, 12, 6])[0]
         ids = []
+        named = set()
         for child in range(children):
             source_id = f"student-{student + 1}"
             place = names[(1 if first else student) % count][0] if not (first and child == 1) else names[3 % count][0]
             given = ["María", "Jon"][child] if first else chance.choice(given_names)
+            named.add(given)
             user(source_id, "student", given, family, language)
             enroll(f"e-{source_id}", place, source_id, "student")
             demographics.append([source_id, "", "", f"{2019 - names.index(next(n for n in names if n[0] == place)) % 6}-0{1 + student % 9}-1{student % 9}"])
             ids.append(source_id)
             student += 1
-        named = set()
         adults = {"together": 2, "separated": 2, "one": 1, "grandparent": 1}[shape]
         for adult in range(adults):
             role = "relative" if shape == "grandparent" else "parent" if adult == 0 else "guardian"
             given = "Ana" if first and adult == 0 else chance.choice(given_names)
-            # Two adults of a family are told apart by their names.
+            # The adults of a family are told apart by their names, and nobody has their child's.
             while given in named:
                 given = given_names[(given_names.index(given) + 1) % len(given_names)]
             named.add(given)
