@@ -13,7 +13,7 @@ use crate::live::tail::Tails;
 use crate::live::{Counts, Node};
 use crate::log::bell::{Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
-use crate::metrics::{self, Batches};
+use crate::metrics::{self, Measured};
 use crate::tls::{self, Tls, TlsError};
 use crate::web::{self, Api};
 use actix_http::HttpService;
@@ -102,8 +102,8 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         (Arc::new(bus), heard)
     };
     let tails = Tails::new(db.clone(), bus.clone(), needs_bell);
-    let batches = Arc::new(Batches::default());
-    let log = Log::start(&db, listeners(&tails, &bus, &batches));
+    let measured = Measured::default();
+    let log = Log::start(&db, listeners(&tails, &bus, &measured));
     let node = Arc::new(Node {
         log,
         tails: tails.clone(),
@@ -113,7 +113,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         counts: Counts::default(),
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn(hear(heard, tails.clone()));
+    tasks.spawn(hear(heard, tails.clone(), measured.clone()));
     if needs_bell {
         tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
     }
@@ -140,7 +140,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
             let listener = listen(wanted)?;
             let address = listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
             let registry =
-                Arc::new(metrics::registry(api.clone().into_inner(), bus_counts.clone(), batches, tls.clone()));
+                Arc::new(metrics::registry(api.clone().into_inner(), bus_counts.clone(), &measured, tls.clone()));
             server = server
                 .listen("metrics", listener, move || {
                     let app = metrics::app(registry.clone());
@@ -224,11 +224,12 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// What this node's lanes commit goes to its own tails first, then to the others.
-fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, batches: &Arc<Batches>) -> Listeners {
+fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, measured: &Measured) -> Listeners {
     let committed = {
-        let (tails, bus) = (tails.clone(), bus.clone());
+        let (tails, bus, measured) = (tails.clone(), bus.clone(), measured.clone());
         move |entries: &[Arc<crate::log::Entry>]| {
             tails.accept(entries);
+            measured.appended(entries);
             for of_room in entries.chunk_by(|a, b| a.event.room == b.event.room) {
                 if let Some(first) = of_room.first() {
                     bus.publish(News::Entries(first.event.room, of_room.into()));
@@ -244,17 +245,18 @@ fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, batches: &Arc<Batches>) -> Liste
             bus.publish(News::Moved(moved));
         }
     };
-    let batches = batches.clone();
+    let measured = measured.clone();
     Listeners {
         committed: Arc::new(committed),
         moved: Arc::new(moved),
-        batch: Arc::new(move |size, took| batches.note(size, took)),
+        batch: Arc::new(move |size, took| measured.batch(size, took)),
     }
 }
 
 /// Takes in what other nodes tell.
-async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails) {
+async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails, measured: Measured) {
     while let Some(news) = heard.recv().await {
+        measured.heard(&news);
         tails.hear(news);
     }
 }

@@ -59,6 +59,26 @@ pub struct Counts {
     pub fell_behind: AtomicU64,
     /// Sessions that broke the protocol.
     pub protocol_errors: AtomicU64,
+    /// Sessions that ended, by how.
+    pub ended: Ended,
+}
+
+/// Sessions that ended, by how.
+#[derive(Debug, Default)]
+pub struct Ended([AtomicU64; ENDINGS.len()]);
+
+impl Ended {
+    fn count(&self, ending: Ending) {
+        let same = ENDINGS.iter().position(|(_, of)| *of == ending);
+        if let Some(count) = same.and_then(|place| self.0.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Each way to end by its name, and how many did.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ENDINGS.iter().zip(&self.0).map(|((name, _), count)| (*name, count.load(Ordering::Relaxed)))
+    }
 }
 
 impl Node {
@@ -87,6 +107,22 @@ enum Ending {
     /// At once: the peer is gone, or what waits must not reach it.
     Drop,
 }
+
+/// All of them, by the names that `/metrics` gives them.
+const ENDINGS: [(&str, Ending); 12] = [
+    ("dropped", Ending::Drop),
+    ("normal", Ending::Close(CloseCode::Normal)),
+    ("protocol", Ending::Close(CloseCode::Protocol)),
+    ("invalid_text", Ending::Close(CloseCode::InvalidText)),
+    ("policy", Ending::Close(CloseCode::Policy)),
+    ("too_large", Ending::Close(CloseCode::TooLarge)),
+    ("restart", Ending::Close(CloseCode::Restart)),
+    ("unauthenticated", Ending::Close(CloseCode::Unauthenticated)),
+    ("internal", Ending::Close(CloseCode::Internal)),
+    ("unavailable", Ending::Close(CloseCode::Unavailable)),
+    ("silent", Ending::Close(CloseCode::Silent)),
+    ("order_lost", Ending::Close(CloseCode::OrderLost)),
+];
 
 /// A server's frame as bytes for the socket.
 fn encode(frame: &ServerFrame) -> Vec<u8> {

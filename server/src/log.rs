@@ -100,9 +100,9 @@ impl Log {
         self.marks.up(mark).await
     }
 
-    /// How many commands wait to be appended.
+    /// How many commands wait to be appended, in each lane.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> Vec<usize> {
         self.appender.waiting()
     }
 }

@@ -3,14 +3,19 @@
 //! Owns: names and meanings of the metrics, and the page that shows them. Refuses to know: who counts.
 //! Nothing here names a person, a room or a word that was said.
 
+use crate::bus::{self, News};
+use crate::log::Entry;
+use crate::log::entry::kind;
 use crate::tls::Tls;
 use crate::web::Api;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::{App, HttpResponse, web};
+use chrono::Utc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
@@ -19,31 +24,58 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How batches come out.
+/// What is measured as it happens; all else is read when somebody asks.
 #[derive(Debug, Clone)]
-pub struct Batches {
-    sizes: Histogram,
-    seconds: Histogram,
+pub struct Measured {
+    batch_commands: Histogram,
+    batch_seconds: Histogram,
+    appended: Family<[(&'static str, &'static str); 1], Counter>,
+    bus_lag: Histogram,
 }
 
-impl Default for Batches {
+impl Default for Measured {
     fn default() -> Self {
+        let seconds = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+        let appended = Family::default();
+        for kind in kind::ALL {
+            // So that it is there before the first one, too.
+            drop(appended.get_or_create(&[("kind", kind)]));
+        }
         Self {
-            sizes: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
-            seconds: Histogram::new([0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0]),
+            batch_commands: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
+            batch_seconds: Histogram::new(seconds),
+            appended,
+            bus_lag: Histogram::new(seconds),
         }
     }
 }
 
-impl Batches {
+impl Measured {
     /// Notes a batch: its commands, and how long its transaction took.
-    pub fn note(&self, size: usize, took: Duration) {
-        self.sizes.observe(size as f64);
-        self.seconds.observe(took.as_secs_f64());
+    pub fn batch(&self, size: usize, took: Duration) {
+        self.batch_commands.observe(size as f64);
+        self.batch_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Notes what this node has committed.
+    pub fn appended(&self, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            self.appended.get_or_create(&[("kind", entry.kind())]).inc();
+        }
+    }
+
+    /// Notes how long news were on their way. The clocks of two nodes differ: what seems to come from the future counts as at once.
+    pub fn heard(&self, news: &News) {
+        if let News::Entries(_, entries) = news
+            && let Some(last) = entries.last()
+        {
+            let lag = Utc::now() - last.event.at.as_datetime();
+            self.bus_lag.observe(lag.to_std().unwrap_or_default().as_secs_f64());
+        }
     }
 }
 
-struct OfNode(Arc<Api>, Arc<crate::bus::Counts>, Option<Arc<Tls>>);
+struct OfNode(Arc<Api>, Arc<bus::Counts>, Option<Arc<Tls>>);
 
 impl fmt::Debug for OfNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +87,7 @@ impl Collector for OfNode {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (node, bus) = (&self.0.node, &self.1);
         let of_gauge = |gauge: &std::sync::atomic::AtomicI64| gauge.load(Ordering::Relaxed);
-        let gauges: [(&str, &str, i64); 8] = [
+        let gauges: [(&str, &str, i64); 9] = [
             ("homeroom_connections", "Open WebSockets.", of_gauge(&node.counts.connections)),
             (
                 "homeroom_seats_live",
@@ -82,13 +114,26 @@ impl Collector for OfNode {
             (
                 "homeroom_commands_waiting",
                 "Commands that wait for a batch.",
-                i64::try_from(node.log.waiting()).unwrap_or(i64::MAX),
+                node.log.waiting().into_iter().map(|waiting| waiting as i64).sum(),
             ),
+            ("homeroom_draining", "1 while the node says good-bye.", i64::from(node.draining.load(Ordering::Relaxed))),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let bell_lag = ConstGauge::new(node.tails.bell_lag().as_secs_f64());
+        let help = "How long ago the bell was asked last that answered";
+        let unit = Some(&Unit::Seconds);
+        bell_lag.encode(encoder.encode_descriptor("homeroom_bell_lag", help, unit, bell_lag.metric_type())?)?;
+        let waiting = |waiting: Vec<usize>| numbered(waiting.into_iter().map(|waiting| waiting as i64));
+        let lanes = ("homeroom_lane_waiting", "Commands that wait in a lane.", "lane");
+        each(&mut encoder, lanes, waiting(node.log.waiting()), ConstGauge::new)?;
+        let workers = ("homeroom_worker_waiting", "News that wait for a worker.", "worker");
+        each(&mut encoder, workers, waiting(node.tails.waiting()), ConstGauge::new)?;
+        let ended = ("homeroom_sessions_ended", "Sessions that ended.", "reason");
+        let by_reason = node.counts.ended.each().map(|(reason, count)| (reason.to_owned(), count));
+        each(&mut encoder, ended, by_reason, ConstCounter::new)?;
         if let Some(tls) = &self.2 {
             let (name, help) = ("homeroom_tls_certificate_ends", "When the certificate ends");
             let gauge = ConstGauge::new(of_gauge(&tls.counts.ends));
@@ -135,16 +180,35 @@ impl Collector for OfNode {
     }
 }
 
+/// One metric with a label: each of its values, and what it counts.
+fn each<M: EncodeMetric, V>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, label): (&str, &str, &str),
+    values: impl Iterator<Item = (String, V)>,
+    metric: impl Fn(V) -> M,
+) -> Result<(), fmt::Error> {
+    let mut values = values.map(|(value, count)| (value, metric(count))).peekable();
+    let Some((_, first)) = values.peek() else { return Ok(()) };
+    let mut family = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+    for (value, metric) in values {
+        metric.encode(family.encode_family(&[(label, value.as_str())])?)?;
+    }
+    Ok(())
+}
+
+fn numbered<V>(values: impl Iterator<Item = V>) -> impl Iterator<Item = (String, V)> {
+    values.enumerate().map(|(number, value)| (number.to_string(), value))
+}
+
 /// All metrics of a node.
 #[must_use]
-pub fn registry(api: Arc<Api>, bus: Arc<crate::bus::Counts>, batches: Arc<Batches>, tls: Option<Arc<Tls>>) -> Registry {
+pub fn registry(api: Arc<Api>, bus: Arc<bus::Counts>, measured: &Measured, tls: Option<Arc<Tls>>) -> Registry {
+    let Measured { batch_commands, batch_seconds, appended, bus_lag } = measured.clone();
     let mut registry = Registry::default();
-    registry.register("homeroom_batch_commands", "Commands in a batch", batches.sizes.clone());
-    registry.register(
-        "homeroom_batch_seconds",
-        "Seconds that a batch took, its commit included",
-        batches.seconds.clone(),
-    );
+    registry.register("homeroom_batch_commands", "Commands in a batch", batch_commands);
+    registry.register("homeroom_batch_seconds", "Seconds that a batch took, its commit included", batch_seconds);
+    registry.register("homeroom_appended", "Events that this node has committed", appended);
+    registry.register("homeroom_bus_lag_seconds", "Seconds from an event to hearing of it from another node", bus_lag);
     registry.register_collector(Box::new(OfNode(api, bus, tls)));
     registry
 }

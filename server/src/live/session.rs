@@ -457,6 +457,7 @@ impl Session {
     }
 
     async fn leave(self: Rc<Self>) {
+        self.worker.node.counts.ended.count(self.ending.get().unwrap_or(Ending::Drop));
         let seats = std::mem::take(&mut *self.seats.borrow_mut());
         for seat in seats {
             seat.becomes(SeatState::Gone);

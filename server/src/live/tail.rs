@@ -43,6 +43,8 @@ struct Shared {
     workers: Mutex<Vec<WorkerHandle>>,
     /// Until when delivery is covered by what the bell told; milliseconds since `begun`. `u64::MAX`: no bell is needed.
     covered_until: AtomicU64,
+    /// When the bell was asked last that answered; milliseconds since `begun`.
+    asked: AtomicU64,
     begun: Instant,
     counts: Counts,
 }
@@ -69,6 +71,7 @@ impl Tails {
             rooms: Mutex::default(),
             workers: Mutex::default(),
             covered_until: AtomicU64::new(if needs_bell { 0 } else { u64::MAX }),
+            asked: AtomicU64::new(0),
             begun: Instant::now(),
             counts: Counts::default(),
         };
@@ -257,9 +260,10 @@ impl Tails {
     /// The bell was heard, and what it told of members was taken in: for `how_long` from the moment `asked` nothing can have
     /// been revoked unnoticed. Workers learn it behind what was handed over to them before.
     pub fn cover(&self, asked: Instant, how_long: Duration) {
-        let until = asked.duration_since(self.shared.begun) + how_long;
-        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-        self.shared.covered_until.store(until, Ordering::Release);
+        let asked_at = asked.duration_since(self.shared.begun);
+        let milliseconds = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        self.shared.asked.store(milliseconds(asked_at), Ordering::Release);
+        self.shared.covered_until.store(milliseconds(asked_at + how_long), Ordering::Release);
         self.tell_all(&ToWorker::Covered(asked + how_long));
     }
 
@@ -273,6 +277,22 @@ impl Tails {
     pub fn may_deliver(&self) -> bool {
         let until = self.shared.covered_until.load(Ordering::Acquire);
         until == u64::MAX || self.shared.begun.elapsed().as_millis() < u128::from(until)
+    }
+
+    /// How long ago the bell was asked last that answered; nothing where none is needed.
+    #[must_use]
+    pub fn bell_lag(&self) -> Duration {
+        if !self.needs_bell() {
+            return Duration::ZERO;
+        }
+        let asked = Duration::from_millis(self.shared.asked.load(Ordering::Acquire));
+        self.shared.begun.elapsed().saturating_sub(asked)
+    }
+
+    /// How many news wait, for each worker.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<usize> {
+        self.workers().iter().map(WorkerHandle::waiting).collect()
     }
 
     /// A stretch of what a member missed after `cursor`, not beyond `head`, which this node has taken in.

@@ -63,6 +63,11 @@ pub(super) struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// How many news wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.inbox.max_capacity() - self.inbox.capacity()
+    }
+
     pub(super) fn tell(&self, what: ToWorker) {
         match what {
             // Presence is the first to be dropped.

@@ -228,10 +228,10 @@ impl Appender {
         answer.await.unwrap_or(Err(AppendError::Unavailable(None)))
     }
 
-    /// How many commands wait, over all lanes.
+    /// How many commands wait, in each lane.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+    pub fn waiting(&self) -> Vec<usize> {
+        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).collect()
     }
 
     fn lane(&self, room: RoomId) -> &mpsc::Sender<Job> {

@@ -61,6 +61,8 @@ pub mod kind {
     pub const MEMBER_JOINED: &str = "member_joined";
     /// Somebody left the room.
     pub const MEMBER_LEFT: &str = "member_left";
+    /// All that this version knows.
+    pub const ALL: [&str; 5] = [POSTED, EDITED, RETRACTED, MEMBER_JOINED, MEMBER_LEFT];
 }
 
 /// What an entry of a conversation is about.
@@ -199,6 +201,19 @@ impl Entry {
     #[must_use]
     pub fn following(self, previous: Option<EventId>) -> Self {
         Self { previous, ..self }
+    }
+
+    /// Its kind by the name in the table, where this version knows it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.event.body {
+            EventBody::Posted { .. } => kind::POSTED,
+            EventBody::Edited { .. } => kind::EDITED,
+            EventBody::Retracted { .. } => kind::RETRACTED,
+            EventBody::MemberJoined { .. } => kind::MEMBER_JOINED,
+            EventBody::MemberLeft { .. } => kind::MEMBER_LEFT,
+            _ => "other",
+        }
     }
 
     /// What decides who sees it.

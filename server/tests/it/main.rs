@@ -12,6 +12,7 @@ mod failures;
 mod http;
 mod live;
 mod log;
+mod metrics;
 mod nginx;
 mod node;
 mod postgres;

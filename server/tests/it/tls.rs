@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{Connector, connect_async_tls_with_config};
 
 /// Makes a certificate for this machine, writes it with its key, and gives it: it is its own root.
-fn certify(folder: &Path, until_year: i32) -> (Files, String) {
+pub fn certify(folder: &Path, until_year: i32) -> (Files, String) {
     let files = Files { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
