@@ -3,6 +3,8 @@
 //! Owns: the order in which parts start and stop, and the background tasks of a node.
 //! Refuses to know: what the parts do.
 
+mod waiting;
+
 use crate::bus::local::Exchange;
 use crate::bus::redis::Redis;
 use crate::bus::{self, Bus, News};
@@ -29,6 +31,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+pub use waiting::Waiting;
 
 /// How often the bell is listened to.
 const BELL: Duration = Duration::from_millis(250);
@@ -126,6 +129,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     let has_https = config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     let api = Data::new(Api {
         node: node.clone(),
+        bus: bus_counts.clone(),
         is_encrypted: tls.is_some() || has_https,
         sign_in_limits: Default::default(),
         trusted_proxies: config.trusted_proxies.clone(),

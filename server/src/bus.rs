@@ -19,7 +19,7 @@ use crate::log::sight::Thread;
 use crate::log::{Entry, Moved};
 use homeroom_protocol::{ConversationId, PersonId, RoomId};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use uuid::Uuid;
 
 /// What nodes tell each other.
@@ -78,4 +78,6 @@ pub struct Counts {
     pub subscribed: AtomicI64,
     /// Endpoints of the bus that answer.
     pub connected: AtomicI64,
+    /// Whether one of them ever did.
+    pub reached: AtomicBool,
 }

@@ -45,6 +45,8 @@ struct Dist;
 pub struct Api {
     /// The live part of this node.
     pub node: Arc<Node>,
+    /// What its end of the bus counts.
+    pub bus: Arc<crate::bus::Counts>,
     /// Browsers reach it by https: by its own TLS, or by a proxy's.
     pub is_encrypted: bool,
     /// How often somebody may try to sign in.
@@ -116,7 +118,7 @@ pub fn app(
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
             HttpFault::new(ErrorCode::Malformed, format!("The address can't be read: {error}")).into()
         }))
-        .route("/health/live", web::get().to(|| async { HttpResponse::Ok().body("live\n") }))
+        .route("/health/live", web::get().to(live))
         .route("/health/ready", web::get().to(ready))
         .app_data(web::Data::new(methods))
         .default_service(web::to(page))
@@ -168,8 +170,40 @@ async fn ready(api: web::Data<Api>) -> HttpResponse {
     if !api.node.tails.may_deliver() {
         reasons.push("the bell was not heard for 2 s");
     }
+    // Only at the start: a wrong address is found out before anybody is sent here. A Redis that goes later costs time only.
+    if !api.bus.reached.load(Ordering::Acquire) {
+        reasons.push("Redis was not reached yet");
+    }
+    readiness(&reasons)
+}
+
+fn readiness(reasons: &[&str]) -> HttpResponse {
     let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
     if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+/// What is served while there is no node yet, because its database does not answer.
+pub fn waiting() -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let busy = || async {
+        let words = "This server waits for its database. Come back in a moment.\n";
+        HttpResponse::ServiceUnavailable().insert_header((header::RETRY_AFTER, "1")).body(words)
+    };
+    App::new()
+        .route("/health/live", web::get().to(live))
+        .route("/health/ready", web::get().to(|| async { readiness(&["the database does not answer"]) }))
+        .default_service(web::to(busy))
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().body("live\n")
 }
 
 /// What no route has taken: a wrong method, a file of the web app, or its page: the app itself reads the path.

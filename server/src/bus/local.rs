@@ -28,6 +28,7 @@ impl Exchange {
     #[must_use]
     pub fn join(&self, counts: Arc<Counts>) -> (Local, mpsc::Receiver<News>) {
         let (news, heard) = mpsc::channel(HEARD);
+        counts.reached.store(true, Ordering::Release);
         let mut nodes = self.nodes();
         let node = nodes.last().map_or(0, |(node, ..)| node + 1);
         nodes.push((node, counts.clone(), news));

@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The shortest time between two looks: while a slot moves, every command says so.
 const CALM: Duration = Duration::from_millis(100);
 
+/// The shortest and the longest wait before servers that don't answer are asked again; jitter takes a part of it.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+
 /// The slots of a cluster.
 const SLOTS: u16 = 16_384;
 
@@ -164,18 +167,32 @@ impl Shared {
 
     /// Follows where the slots are: at the start, when something was not where it was thought to be, and now and then.
     async fn follow(self: Arc<Self>) {
+        let mut backoff = BACKOFF[0];
         loop {
-            match topology::look(&self.urls, &self.known_addresses()).await {
-                Ok(topology) => self.arrange(topology),
+            let wait = match topology::look(&self.urls, &self.known_addresses()).await {
+                Ok(topology) => {
+                    self.arrange(topology);
+                    backoff = BACKOFF[0];
+                    LOOK
+                }
                 Err(error) => {
                     // The links try again by themselves; what is missed the bell brings.
-                    tracing::warn!(error = %without_secrets(&error), "Redis does not answer");
+                    tracing::warn!(servers = %self.places(), error = %without_secrets(&error), "Redis does not answer");
+                    let wait = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    backoff = (backoff * 2).min(BACKOFF[1]);
+                    wait
                 }
-            }
+            };
             tokio::time::sleep(CALM).await;
             // A time-out loses nothing: the notification stays for the next round.
-            let _looked = tokio::time::timeout(LOOK, self.moved.notified()).await;
+            let _looked = tokio::time::timeout(wait, self.moved.notified()).await;
         }
+    }
+
+    /// The servers of the configuration, without their passwords.
+    fn places(&self) -> String {
+        let places = self.urls.iter().filter_map(|url| topology::info(url).ok()).map(|info| info.addr().to_string());
+        places.collect::<Vec<String>>().join(", ")
     }
 
     fn known_addresses(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use super::{FAILED, lock};
 use crate::app;
 use crate::config::{Config, LogFormat};
 use crate::control::{self, Hands};
-use crate::db::{Location, OpenError};
+use crate::db::{Db, Location, OpenError};
 use crate::log::Log;
 use crate::roster::places;
 use std::io::{IsTerminal, Write};
@@ -73,21 +73,40 @@ pub(super) async fn serve(config: &Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Starts; while a PostgreSQL does not answer, tries again instead of ending: whoever looks after processes would only start it
-/// over and over.
+/// Starts; while a PostgreSQL does not answer, waits for it instead of ending: whoever looks after processes would only start it over
+/// and over.
 async fn start_patiently(config: &Config) -> Result<app::Running, app::StartError> {
-    let mut wait = Duration::from_millis(500);
     loop {
         match (app::start(config).await, &config.database) {
             (Err(app::StartError::Database(OpenError::Unreachable(error))), Location::Postgres(_)) => {
-                let seconds = wait.as_secs_f32();
-                tracing::warn!(%error, database = %config.database, "the database does not answer; tried again in {seconds} s");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(15));
+                wait_for_database(config, error).await?;
             }
             (outcome, _) => return outcome,
         }
     }
+}
+
+/// Says why, asks again at growing intervals, and meanwhile tells whoever looks that the process lives and is not ready.
+async fn wait_for_database(config: &Config, mut error: sqlx::Error) -> Result<(), app::StartError> {
+    let waiting = app::Waiting::start(config)?;
+    let mut wait = Duration::from_millis(500);
+    loop {
+        let seconds = wait.as_secs_f32();
+        tracing::warn!(%error, database = %config.database, "the database does not answer; tried again in {seconds} s");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(15));
+        match Db::open(&config.database).await {
+            Err(OpenError::Unreachable(again)) => error = again,
+            Ok(db) => {
+                db.close().await;
+                break;
+            }
+            // For the start itself to say.
+            Err(_) => break,
+        }
+    }
+    waiting.stop().await;
+    Ok(())
 }
 
 async fn keep_places(log: Log) {

@@ -21,5 +21,6 @@ mod proxy;
 mod redis;
 mod roster;
 mod roster_files;
+mod starting;
 mod tls;
 mod turns;

@@ -36,9 +36,14 @@ struct State {
 impl Proxy {
     /// Before the server of this URL.
     pub async fn start(url: &str) -> Self {
+        Self::start_at(url, 0).await
+    }
+
+    /// The same, at a port.
+    pub async fn start_at(url: &str, port: u16) -> Self {
         let (_, folder) = url.split_once("?host=").unwrap();
         let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
             at_commit: AtomicU8::new(0),
@@ -57,8 +62,13 @@ impl Proxy {
 
     /// The same database, through here.
     pub fn url(&self, url: &str) -> String {
+        Self::url_at(url, self.port)
+    }
+
+    /// The same database, through a proxy at that port.
+    pub fn url_at(url: &str, port: u16) -> String {
         let (before, _) = url.split_once("?host=").unwrap();
-        before.replace("@localhost/", &format!("@127.0.0.1:{}/", self.port)) + "?sslmode=disable"
+        before.replace("@localhost/", &format!("@127.0.0.1:{port}/")) + "?sslmode=disable"
     }
 
     pub fn at_next_commit(&self, commit: Commit) {

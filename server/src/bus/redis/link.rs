@@ -142,6 +142,7 @@ impl Counted {
     fn new(bus: &Weak<Shared>) -> Self {
         if let Some(bus) = bus.upgrade() {
             bus.counts.connected.fetch_add(1, Ordering::Relaxed);
+            bus.counts.reached.store(true, Ordering::Release);
         }
         Self { bus: bus.clone(), subscribed: 0 }
     }
