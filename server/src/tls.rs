@@ -30,7 +30,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// From when on a certificate's end is warned of; those who renew by themselves do it 30 days before.
-const SOON: TimeDelta = TimeDelta::days(14);
+pub const SOON: TimeDelta = TimeDelta::days(14);
 /// What TLS begins with (RFC 8446, section 5.1: a record of type handshake).
 const HANDSHAKE_RECORD: u8 = 22;
 /// The answer to a browser that was sent to the right port by the wrong scheme.

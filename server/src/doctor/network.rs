@@ -5,6 +5,8 @@
 
 use super::{Finding, PATIENCE};
 use crate::config::Config;
+use crate::tls::{self, Files};
+use chrono::{TimeDelta, Utc};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +22,8 @@ pub(super) async fn examine(config: &Config, server_runs: bool) -> Vec<Finding> 
         Some(address) if server_runs => metrics(address).await,
         Some(address) => free("metrics", address),
     };
-    vec![public_url(config), proxies(config), listening, measured]
+    let certificate = config.tls.as_ref().map(certificate);
+    [public_url(config), proxies(config), listening, measured].into_iter().chain(certificate).collect()
 }
 
 fn public_url(config: &Config) -> Finding {
@@ -50,6 +53,23 @@ fn public_url(config: &Config) -> Finding {
     }
 }
 
+fn certificate(files: &Files) -> Finding {
+    let check = "tls";
+    let ends = match files.read() {
+        Ok(identity) => identity.ends,
+        Err(error) => {
+            return Finding::broken(check, error.to_string(), "put the files there that whoever signs gave you");
+        }
+    };
+    let found = format!("{} is good until {ends}", files.certificate.display());
+    let advice = "renew it; the server takes the new files up by itself";
+    match ends - Utc::now() {
+        left if left <= TimeDelta::zero() => Finding::broken(check, format!("{found}, and browsers refuse it"), advice),
+        left if left < tls::SOON => Finding::attention(check, found, advice),
+        _ => Finding::ok(check, found),
+    }
+}
+
 fn proxies(config: &Config) -> Finding {
     let check = "trusted_proxies";
     let (proxies, here) = (&config.trusted_proxies, config.listen.ip());
@@ -58,7 +78,7 @@ fn proxies(config: &Config) -> Finding {
         return Finding::broken(check, found, "name the proxies' own addresses");
     }
     let is_https = config.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
-    if proxies.is_empty() && is_https {
+    if proxies.is_empty() && is_https && config.tls.is_none() {
         let found = "public_url is https, so a proxy is in front, and none is named: all families count as one address";
         return Finding::attention(
             check,
@@ -104,6 +124,10 @@ async fn ready(config: &Config) -> Finding {
     }
     match get(address, "/health/ready").await {
         Ok((200, _)) => Finding::ok(check, format!("{address} answers, and is ready")),
+        // It says so to whoever speaks to it like this; whether it is ready, its control socket tells.
+        Ok((400, body)) if config.tls.is_some() && body.contains("speaks TLS") => {
+            Finding::ok(check, format!("{address} answers, and speaks TLS"))
+        }
         Ok((status, body)) => {
             let found = format!("{address} is not ready ({status}): {}", body.trim());
             Finding::broken(check, found, "mend what it says; it takes clients again by itself")

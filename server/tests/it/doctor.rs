@@ -326,6 +326,32 @@ async fn a_redis_cluster_is_well_and_broken_without_one_of_its_masters() {
     torn.assert_broken("redis.cluster", "cluster that is fail");
 }
 
+#[test]
+fn a_certificate_is_well_while_it_lasts_and_a_server_that_speaks_tls_too() {
+    let folder = school(&[]);
+    let with = |until_year| {
+        let (files, _) = crate::tls::certify(folder.path(), until_year);
+        let [certificate, key] = [files.certificate, files.key].map(|file| file.to_str().unwrap().to_owned());
+        [("HOMEROOM_TLS_CERTIFICATE", certificate), ("HOMEROOM_TLS_KEY", key)]
+    };
+    let look = |settings: &[(&str, String)], listen: &str| {
+        let mut command = homeroom(folder.path());
+        command.env("HOMEROOM_LISTEN", listen).env("HOMEROOM_PUBLIC_URL", "https://homeroom.example");
+        command.envs(settings.iter().map(|(name, value)| (name, value)));
+        report(command)
+    };
+    look(&with(2_001), "127.0.0.1:0").assert_broken("tls", "browsers refuse it");
+    let (settings, listen) = (with(2_200), free_address());
+    look(&settings, &listen).assert_well();
+    let mut of_server: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    of_server.push(("HOMEROOM_LISTEN", &listen));
+    let server = Server::start(folder.path(), &of_server);
+    let beside = look(&settings, &listen);
+    beside.assert_well();
+    assert!(beside.of("listen").1.contains("speaks TLS"));
+    drop(server);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_never_shown() {
     let folder = tempfile::tempdir().unwrap();
