@@ -7,6 +7,7 @@
 mod bus;
 mod cli;
 mod doctor;
+mod documents;
 mod drain;
 mod failures;
 mod http;
@@ -19,6 +20,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod restore;
 mod roster;
 mod roster_files;
 mod starting;
