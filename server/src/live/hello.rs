@@ -198,8 +198,8 @@ async fn start(
         Some(None) => began,
         Some(Some(event)) => match seqs.get(&(room, event)) {
             None => return Ok(Start::Reset(ResetReason::UnknownPosition)),
-            // Their stay began after it: what was said between the two is not theirs.
-            Some(seq) if *seq < began => return Ok(Start::Reset(ResetReason::RightsChanged)),
+            // What they may see has changed since: their stay began after it, or one of their children came or went.
+            Some(seq) if *seq < view.changed_at() => return Ok(Start::Reset(ResetReason::RightsChanged)),
             Some(seq) => *seq,
         },
     };

@@ -106,6 +106,14 @@ impl View {
         intervals.iter().filter(|interval| interval.until.is_none()).map(|interval| interval.after).min()
     }
 
+    /// The last place in the log at which what the member may see changed. Who was last here before it starts anew: for some of
+    /// what they hold, or of what they missed, another view would be the right one.
+    #[must_use]
+    pub fn changed_at(&self) -> i64 {
+        let (Self::Staff { intervals } | Self::Guardian { intervals, .. }) = self;
+        intervals.iter().map(|interval| interval.until.unwrap_or(interval.after)).max().unwrap_or(i64::MAX)
+    }
+
     /// Where the member's first stay begins: nothing at or before it was ever theirs.
     #[must_use]
     pub fn first_after(&self) -> i64 {
@@ -166,10 +174,12 @@ mod tests {
         let past = Interval { student: Some(child), after: 0, until: Some(10) };
         let gone = View::Guardian { person: me, intervals: [past].into() };
         assert_eq!(gone.sight(subject(Thread::Announcements, 5)), Sight::Nothing);
+        let other = View::Guardian { person: me, intervals: [past, open(Some(PersonId::new()), 0)].into() };
+        assert_eq!((other.present_after(), other.changed_at()), (Some(0), 10), "one of their children left");
         let back = View::Guardian { person: me, intervals: [past, open(Some(child), 20)].into() };
         for (root_seq, sight) in [(5, Sight::Full), (15, Sight::Withheld), (25, Sight::Full)] {
             assert_eq!(back.sight(subject(Thread::Announcements, root_seq)), sight);
         }
-        assert_eq!(back.present_after(), Some(20));
+        assert_eq!((back.present_after(), back.changed_at()), (Some(20), 20));
     }
 }

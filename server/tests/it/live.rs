@@ -18,6 +18,7 @@ on_both_engines! {
     who_missed_more_than_memory_holds_reads_it_from_the_log
     an_unknown_position_is_reset
     who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on
+    who_was_away_while_one_of_their_children_left_starts_anew
     marks_reach_those_who_may_know
     a_drain_says_when_to_come_back
 }
@@ -148,6 +149,25 @@ async fn who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on(ground: 
     // Staff lose their sight too.
     node.log().change_members(room, vec![staff(school.teacher, false)]).await.unwrap();
     teacher.hear("left").await;
+    node.stop().await;
+}
+
+async fn who_was_away_while_one_of_their_children_left_starts_anew(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let second_child = |joins| vec![guardian(school.ana, school.bens_child, joins)];
+    node.log().change_members(room, second_child(true)).await.unwrap();
+    let mut teacher = node.session(school.teacher).await;
+    teacher.post(room, Address::Announcements, "one").await;
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): null })).await;
+    let position = ana.until("caught_up").await[0]["id"].clone();
+    drop(ana);
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): position })).await;
+    assert_eq!(ana.until("caught_up").await.len(), 1, "nothing has changed");
+    drop(ana);
+    node.log().change_members(room, second_child(false)).await.unwrap();
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): position })).await;
+    assert_eq!(ana.hear("reset").await["reason"], "rights_changed");
     node.stop().await;
 }
 
