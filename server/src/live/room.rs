@@ -125,7 +125,7 @@ impl Room {
 
     /// Takes in the next entries and offers them to the live members, in one write each. While nothing may be delivered,
     /// members fall behind instead.
-    pub(super) fn deliver(&self, worker: &Worker, entries: &[Arc<Entry>]) {
+    pub(super) fn deliver(&self, worker: &Rc<Worker>, entries: &[Arc<Entry>]) {
         let fresh = entries.partition_point(|entry| entry.seq <= self.head.get());
         let mut rest = entries.get(fresh..).unwrap_or_default();
         while let Some(first) = rest.first() {
@@ -190,7 +190,7 @@ impl Room {
     }
 
     /// Members see by their new view from here on.
-    fn change_member(&self, worker: &Worker, member: &MemberEntry, seq: i64) {
+    fn change_member(&self, worker: &Rc<Worker>, member: &MemberEntry, seq: i64) {
         let seats: Vec<Rc<Seat>> =
             self.seats.borrow().iter().filter(|seat| seat.session.person() == Some(member.person)).cloned().collect();
         for seat in seats {
@@ -219,6 +219,8 @@ impl Room {
                 seat.becomes(SeatState::Gone);
                 worker.remove_seat(&seat);
                 seat.session.leaves(&seat);
+                // They may be back already: the worker was told so while they still had this seat, and could give them no other.
+                worker.seat_newcomer(seat.session.clone(), member.person);
             }
         }
     }
@@ -253,7 +255,7 @@ impl Room {
     }
 
     /// Entries for this room were lost on the way: go on from what the tail knows.
-    pub(super) fn fall_behind(&self, worker: &Worker) {
+    pub(super) fn fall_behind(&self, worker: &Rc<Worker>) {
         // Views must not miss a change of membership: it is read with the rest, before anything is delivered again.
         let known = worker.node.tails.after(self.id, self.head.get());
         match known {

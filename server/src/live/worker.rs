@@ -170,7 +170,7 @@ impl Worker {
     }
 
     /// Takes all that waits, then walks each room's members once.
-    fn gather(&self, first: ToWorker, inbox: &mut mpsc::Receiver<ToWorker>) {
+    fn gather(self: &Rc<Self>, first: ToWorker, inbox: &mut mpsc::Receiver<ToWorker>) {
         let mut pending: Vec<(RoomId, Vec<Arc<Entry>>)> = Vec::new();
         let mut aside: Vec<ToWorker> = Vec::new();
         let mut next = Some(first);

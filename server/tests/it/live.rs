@@ -18,6 +18,7 @@ on_both_engines! {
     who_missed_more_than_memory_holds_reads_it_from_the_log
     an_unknown_position_is_reset
     who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on
+    who_is_out_and_back_at_once_is_told_both
     who_was_away_while_one_of_their_children_left_starts_anew
     marks_reach_those_who_may_know
     a_drain_says_when_to_come_back
@@ -149,6 +150,23 @@ async fn who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on(ground: 
     // Staff lose their sight too.
     node.log().change_members(room, vec![staff(school.teacher, false)]).await.unwrap();
     teacher.hear("left").await;
+    node.stop().await;
+}
+
+async fn who_is_out_and_back_at_once_is_told_both(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    // One transaction: the worker hears of the joining before it takes the leaving in.
+    let place = |joins| guardian(school.ana, school.anas_child, joins);
+    node.log().change_members(room, vec![place(false), place(true)]).await.unwrap();
+    assert_eq!(ana.hear("left").await["room"], json!(room));
+    assert_eq!(ana.hear("joined").await["room"]["room"], json!(room));
+    ana.hear("caught_up").await;
+    teacher.post(room, Address::Announcements, "welcome back").await;
+    assert_eq!(texts(&[ana.hear("event").await]), ["welcome back"]);
     node.stop().await;
 }
 
