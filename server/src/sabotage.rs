@@ -15,6 +15,14 @@ pub enum Sabotage {
     LiveOneEarly,
     /// What the bell tells is not listened to.
     IgnoreBell,
+    /// Nobody asks whether a client id was answered before.
+    DropDuplicateLookUp,
+    /// Who is put out of a room goes on hearing it.
+    DeliverToRevoked,
+    /// The ring goes on showing a message that was taken back.
+    RetractedFromRing,
+    /// What was written to a socket counts as delivered.
+    MarksOnWrites,
 }
 
 /// Whether this is what is asked for.
@@ -28,6 +36,10 @@ pub fn is(what: Sabotage) -> bool {
             "publish-before-commit" => Sabotage::PublishBeforeCommit,
             "live-one-early" => Sabotage::LiveOneEarly,
             "ignore-bell" => Sabotage::IgnoreBell,
+            "drop-duplicate-look-up" => Sabotage::DropDuplicateLookUp,
+            "deliver-to-revoked" => Sabotage::DeliverToRevoked,
+            "retracted-from-ring" => Sabotage::RetractedFromRing,
+            "marks-on-writes" => Sabotage::MarksOnWrites,
             _ => return None,
         };
         tracing::warn!(?sabotage, "this server breaks its word on purpose");

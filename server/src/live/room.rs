@@ -11,7 +11,8 @@ use super::frame;
 use super::session::Session;
 use super::worker::Worker;
 use crate::bus::Typing;
-use crate::log::{Entry, Interval, MemberEntry, Moved, Place, Sight, Subject, Thread, View};
+use crate::log::{Entry, Interval, MarkUp, MemberEntry, Moved, Place, Sight, Subject, Thread, View};
+use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{Role, RoomId, ServerFrame};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -183,6 +184,9 @@ impl Room {
                     continue;
                 }
                 delivered += bytes.frames;
+                if sabotage::is(Sabotage::MarksOnWrites) {
+                    seat.mark_as_delivered(stretch, full | withheld);
+                }
             }
             seat.cursor.set(seat.cursor.get().max(last.seq));
         }
@@ -191,6 +195,9 @@ impl Room {
 
     /// Members see by their new view from here on.
     fn change_member(&self, worker: &Rc<Worker>, member: &MemberEntry, seq: i64) {
+        if sabotage::is(Sabotage::DeliverToRevoked) && !member.joins {
+            return;
+        }
         let seats: Vec<Rc<Seat>> =
             self.seats.borrow().iter().filter(|seat| seat.session.person() == Some(member.person)).cloned().collect();
         for seat in seats {
@@ -273,6 +280,19 @@ impl Room {
 }
 
 impl Seat {
+    /// What a server must never do: it takes its own writing for the client's word.
+    fn mark_as_delivered(&self, stretch: &[Arc<Entry>], shown: u64) {
+        let Some(person) = self.session.person() else { return };
+        for (place, entry) in stretch.iter().enumerate() {
+            if let (1, Some(conversation), Some(n)) = (shown >> place & 1, entry.event.conversation, entry.event.n) {
+                let delivered = i64::try_from(n).unwrap_or(i64::MAX);
+                let mark = MarkUp { room: self.room.id, conversation, person, delivered, read: 0 };
+                let log = self.session.worker.node.log.clone();
+                actix_rt::spawn(async move { drop(log.mark(mark).await) });
+            }
+        }
+    }
+
     /// Whether what is said in a conversation from now on is for the member.
     pub(super) fn may_see_thread(&self, thread: Thread) -> bool {
         self.sight(Subject { root_seq: i64::MAX, thread }) == Sight::Full

@@ -74,6 +74,7 @@ async fn load(on: &mut PgConnection, batch: &[Pending], loaded: &mut Loaded) -> 
     .bind(&ids)
     .fetch_all(&mut *on)
     .await?;
+    let rows = rows.into_iter().filter(|_| !sabotage::is(Sabotage::DropDuplicateLookUp));
     for (author, client_id, digest, id, n) in rows {
         // A digest of another length was written by nobody; it equals no command's.
         let digest = digest.try_into().unwrap_or([0; 32]);
@@ -157,10 +158,13 @@ async fn store(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     .bind(plan.at.as_datetime())
     .execute(&mut *on)
     .await?;
-    sqlx::query(
+    sqlx::query(if sabotage::is(Sabotage::DropDuplicateLookUp) {
         "INSERT INTO client_command (author_id, client_id, digest, event_id, n)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bigint[])",
-    )
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bigint[]) ON CONFLICT DO NOTHING"
+    } else {
+        "INSERT INTO client_command (author_id, client_id, digest, event_id, n)
+         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bigint[])"
+    })
     .bind(&authors)
     .bind(&client_ids)
     .bind(plan.rows.iter().map(|row| row.digest.as_slice()).collect::<Vec<_>>())
