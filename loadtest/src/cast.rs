@@ -3,8 +3,9 @@
 //! Owns: deriving both from the planned school and the ids in the database, so that what the server shows is compared
 //! with something that the server did not say. Refuses to know: sockets.
 
-use crate::checker::history::Sight;
+use crate::checker::history;
 use crate::people::SignedIn;
+use crate::roll::{Roll, Sight, Sights};
 use crate::school::School;
 use crate::store::Store;
 use homeroom_protocol::{About, Address, ConversationId, PersonId, RoomId};
@@ -36,10 +37,12 @@ pub struct Player {
     pub person: PersonId,
     /// Their bearer token.
     pub token: String,
-    /// What they may see.
-    pub sight: BTreeMap<RoomId, Sight>,
-    /// Where they may write.
+    /// The rooms that they are in when the run begins.
+    pub rooms: Vec<RoomId>,
+    /// Where they may write then.
     pub places: Vec<Place>,
+    /// Whether they ever say how far they have come.
+    pub marks: bool,
 }
 
 /// The ids that an import gave to a planned school.
@@ -87,6 +90,12 @@ impl Ids {
         self.rooms[class]
     }
 
+    /// Whether it is a school's room.
+    #[must_use]
+    pub fn is_school_room(&self, room: RoomId) -> bool {
+        self.school_rooms.contains(&room)
+    }
+
     /// Who somebody is to Homeroom.
     ///
     /// # Errors
@@ -96,13 +105,17 @@ impl Ids {
     }
 }
 
-/// Everybody who signed in, with what they may see and where they may write.
-///
-/// # Errors
-/// When somebody is missing in the database.
-pub fn players(school: &School, ids: &Ids, signed_in: &[SignedIn]) -> Result<Vec<Player>, CastError> {
+/// What somebody is at school.
+#[derive(Debug, Clone, Default)]
+struct Part {
+    sight: BTreeMap<RoomId, Sight>,
+    places: Vec<Place>,
+}
+
+/// Everybody's part, by source id.
+fn parts(school: &School, ids: &Ids) -> Result<BTreeMap<String, Part>, CastError> {
     let mut families: Vec<Vec<Place>> = vec![Vec::new(); school.teachers.len()];
-    let mut guardians = Vec::new();
+    let mut parts: BTreeMap<String, Part> = BTreeMap::new();
     for (guardian, students) in school.guardians.iter().enumerate() {
         let source = School::guardian(guardian);
         let mut sight: BTreeMap<RoomId, BTreeSet<ConversationId>> = BTreeMap::new();
@@ -116,37 +129,97 @@ pub fn players(school: &School, ids: &Ids, signed_in: &[SignedIn]) -> Result<Vec
                 sight.entry(place.room).or_default().insert(place.conversation());
             }
         }
-        for room in ids.school_rooms.iter().copied() {
-            sight.entry(room).or_default();
+        if !sight.is_empty() {
+            sight.extend(ids.school_rooms.iter().map(|room| (*room, BTreeSet::new())));
         }
         for (room, theirs) in &mut sight {
             theirs.insert(Address::Announcements.conversation(*room));
         }
         let sight = sight.into_iter().map(|(room, theirs)| (room, Sight::Only(theirs))).collect();
-        guardians.push((source, sight, places));
+        parts.insert(source, Part { sight, places });
     }
-    let mut roles: HashMap<String, (BTreeMap<RoomId, Sight>, Vec<Place>)> = HashMap::new();
     for (class, teachers) in school.teachers.iter().enumerate() {
         let room = ids.room(class);
         for teacher in teachers {
-            let mut places = vec![Place { room, to: Address::Announcements }];
-            places.extend(&families[class]);
-            let mut sight = BTreeMap::from([(room, Sight::All)]);
-            sight.extend(ids.school_rooms.iter().map(|room| (*room, Sight::All)));
-            roles.insert(teacher.clone(), (sight, places));
+            let part = parts.entry(teacher.clone()).or_default();
+            let announce = |room| Place { room, to: Address::Announcements };
+            if part.sight.is_empty() {
+                part.sight.extend(ids.school_rooms.iter().map(|room| (*room, Sight::All)));
+                part.places.extend(ids.school_rooms.iter().copied().map(announce));
+            }
+            part.sight.insert(room, Sight::All);
+            part.places.push(announce(room));
+            part.places.extend(&families[class]);
         }
     }
-    roles.extend(guardians.into_iter().map(|(source, sight, places)| (source, (sight, places))));
+    Ok(parts)
+}
+
+/// What everybody may see by these files.
+///
+/// # Errors
+/// When somebody is missing in the database.
+pub fn sights(school: &School, ids: &Ids) -> Result<Sights, CastError> {
+    parts(school, ids)?.into_iter().map(|(source, part)| Ok((ids.person(&source)?, part.sight))).collect()
+}
+
+/// Who should be where by these files.
+///
+/// # Errors
+/// When somebody is missing in the database.
+pub fn planned(school: &School, ids: &Ids) -> Result<BTreeSet<history::Place>, CastError> {
+    let mut places = BTreeSet::new();
+    for (class, teachers) in school.teachers.iter().enumerate() {
+        for teacher in teachers {
+            let person = ids.person(teacher)?;
+            for room in ids.school_rooms.iter().copied().chain([ids.room(class)]) {
+                places.insert(history::Place { room, person, student: None });
+            }
+        }
+    }
+    for (guardian, students) in school.guardians.iter().enumerate() {
+        let person = ids.person(&School::guardian(guardian))?;
+        for student in students {
+            let classes = &school.classes_of[*student];
+            let student = Some(ids.person(&School::student(*student))?);
+            let of_school = ids.school_rooms.iter().copied().filter(|_| !classes.is_empty());
+            for room in of_school.chain(classes.iter().map(|class| ids.room(*class))) {
+                places.insert(history::Place { room, person, student });
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// The roll when the run begins.
+///
+/// # Errors
+/// When somebody is missing in the database.
+pub fn roll(school: &School, ids: &Ids) -> Result<Roll, CastError> {
+    Ok(Roll::new(sights(school, ids)?, planned(school, ids)?))
+}
+
+/// Everybody who signed in, with where they are and where they may write. The last of the guardians never says how far they have come:
+/// whatever moves their marks is not their word.
+///
+/// # Errors
+/// When somebody is missing in the database.
+pub fn players(school: &School, ids: &Ids, signed_in: &[SignedIn]) -> Result<Vec<Player>, CastError> {
+    let parts = parts(school, ids)?;
+    let silent = school.guardians.len().checked_sub(1).map(School::guardian);
     signed_in
         .iter()
         .map(|signed_in| {
-            let (sight, places) =
-                roles.get(&signed_in.source).cloned().ok_or_else(|| CastError::Missing(signed_in.source.clone()))?;
-            let person = ids.person(&signed_in.source)?;
+            let source = &signed_in.source;
+            let part = parts.get(source).ok_or_else(|| CastError::Missing(source.clone()))?;
+            let person = ids.person(source)?;
             if person != signed_in.person {
-                return Err(CastError::Mistaken(signed_in.source.clone()));
+                return Err(CastError::Mistaken(source.clone()));
             }
-            Ok(Player { name: signed_in.source.clone(), person, token: signed_in.token.clone(), sight, places })
+            let rooms = part.sight.keys().copied().collect();
+            let (places, token) = (part.places.clone(), signed_in.token.clone());
+            let marks = Some(source) != silent.as_ref();
+            Ok(Player { name: source.clone(), person, token, rooms, places, marks })
         })
         .collect()
 }

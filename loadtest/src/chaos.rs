@@ -4,29 +4,36 @@
 //! `checker`).
 
 mod nemesis;
+mod registrar;
 
 use crate::cast::{self, Ids, Player};
-use crate::checker;
-use crate::checker::history::History;
+use crate::checker::history::{Deed, History, StoredMark};
+use crate::checker::{self, Invariant, Stage, marks};
 use crate::cluster::{Cluster, ClusterError};
-use crate::participant::{Act, Participant, Watched};
-use crate::reckoning::{self, Sights};
+use crate::diary::{Clock, Diary};
+use crate::hostile;
+use crate::node::Node;
+use crate::participant::{Act, Participant};
+use crate::reckoning;
+use crate::roll::Roll;
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings, people};
 use nemesis::{Fault, Nemesis};
+use registrar::Registrar;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
-
-/// How long everybody may take, after the last fault, to have all answers and all events.
-const REST_WITHIN: Duration = Duration::from_secs(90);
+use tokio::time::{Instant, sleep, timeout};
 
 /// What was acknowledged when a fault ended has to be heard by all so soon after it. The design asks for 5 s; the rest is for
 /// machines that have other things to do.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(15);
+/// Before anything is broken, hostile clients do their worst for so long, at most; the honest ones must not notice.
+const CALM: Duration = Duration::from_secs(6);
+/// How long everybody may take to leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a run goes.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,9 +87,8 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     });
     let sabotage: Vec<(&str, &str)> = options.sabotage.iter().map(|how| ("HOMEROOM_SABOTAGE", how.as_str())).collect();
     let mut cluster = Cluster::start(&surroundings.server, options.nodes.into(), 0, &sabotage).await?;
-    let played = prepare_and_play(options, surroundings, &mut cluster, &school).await;
-    let judged = match played {
-        Ok(played) => reckon(options, &cluster, played).await,
+    let judged = match prepare(&mut cluster, school).await {
+        Ok(company) => play_and_reckon(options, surroundings, &mut cluster, company).await,
         Err(failure) => Err(failure),
     };
     let stopped = cluster.stop().await;
@@ -92,147 +98,245 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     judged.and(stopped.map_err(Failure::from))
 }
 
-/// What a run left behind.
-struct Played {
-    histories: Vec<History>,
-    lost: u64,
-    injected: BTreeMap<Fault, usize>,
-    slowest: Option<(Fault, Duration)>,
-    planned: Vec<Fault>,
+/// All who play, and what they play.
+struct Company {
+    school: School,
+    ids: Ids,
+    roll: Roll,
+    store: Store,
+    honest: Vec<Player>,
+    hostile: hostile::Cast,
 }
 
-async fn prepare_and_play(
-    options: &Options,
-    surroundings: &Surroundings,
-    cluster: &mut Cluster,
-    school: &School,
-) -> Result<Played, Failure> {
+async fn prepare(cluster: &mut Cluster, school: School) -> Result<Company, Failure> {
     let files = cluster.folder().join("school");
     std::fs::create_dir(&files)?;
     school.write(&files)?;
-    let sources = school.people();
     let Some(first) = cluster.nodes.first() else { return Err(Failure::Gone) };
     first.import(&files).await.map_err(ClusterError::from)?;
     let store = Store::postgres(&cluster.postgres.url()).await?;
-    let ids = Ids::read(&store, school).await?;
-    let signed_in = people::write_in(&store, &ids, &sources).await?;
-    let players = cast::players(school, &ids, &signed_in)?;
-    store.close().await;
-    play(options, surroundings, cluster, players).await
+    let ids = Ids::read(&store, &school).await?;
+    let signed_in = people::write_in(&store, &ids, &school.people()).await?;
+    let honest = cast::players(&school, &ids, &signed_in)?;
+    let signed_in = people::write_in(&store, &ids, &hostile::Cast::sources(&school)).await?;
+    let hostile = hostile::Cast::new(cast::players(&school, &ids, &signed_in)?).ok_or(Failure::Gone)?;
+    let roll = cast::roll(&school, &ids)?;
+    Ok(Company { school, ids, roll, store, honest, hostile })
 }
 
-/// Everybody speaks while parts are broken, then all come to rest and leave.
-async fn play(
+/// A run under way.
+struct Run<'a> {
+    options: &'a Options,
+    cluster: &'a mut Cluster,
+    roll: Roll,
+    store: Store,
+    clock: Clock,
+    act: watch::Sender<Act>,
+    diaries: Vec<Diary>,
+    /// Whoever takes a snapshot in the end, with their tokens.
+    listeners: Vec<(Diary, String)>,
+    playing: JoinSet<()>,
+    office: JoinSet<Result<(), Failure>>,
+    planned: Vec<Fault>,
+    injected: BTreeMap<Fault, usize>,
+    slowest: Option<(Fault, Duration)>,
+    marks: Vec<StoredMark>,
+}
+
+async fn play_and_reckon(
     options: &Options,
     surroundings: &Surroundings,
     cluster: &mut Cluster,
-    players: Vec<Player>,
-) -> Result<Played, Failure> {
+    company: Company,
+) -> Result<(), Failure> {
     let mut random = fastrand::Rng::with_seed(options.seed);
-    let (act, acts) = watch::channel(Act::Speak);
-    let sights: Sights = players.iter().map(|player| player.sight.clone()).collect();
-    let mut watched: Vec<Watched> = Vec::new();
-    let mut playing = JoinSet::new();
-    for player in players {
-        let pause = Duration::from_millis(options.pause);
-        let participant = Participant::start(player, cluster.address()?, pause, random.fork())?;
-        watched.push(participant.watched());
-        playing.spawn(participant.play(acts.clone()));
-    }
-    let planned = if options.only.is_empty() { Fault::ALL.to_vec() } else { options.only.clone() };
-    let mut nemesis = Nemesis::new(planned.clone(), random.fork());
-    let mut injected: BTreeMap<Fault, usize> = BTreeMap::new();
-    let mut slowest: Option<(Fault, Duration)> = None;
-    let bar = surroundings.bar(options.seconds, "breaking");
+    let mut run = Run::start(options, cluster, company, &mut random)?;
+    let calm = run.calm().await;
     let began = Instant::now();
-    // Nobody has lost anything yet: all have to be there first.
-    sleep(Duration::from_secs(1)).await;
-    while began.elapsed() < Duration::from_secs(options.seconds) {
+    let bar = surroundings.bar(options.seconds, "breaking");
+    let mut nemesis = Nemesis::new(run.planned.clone(), random.fork());
+    while run.goes_on(began.elapsed()) {
         let fault = nemesis.choose().await?;
-        nemesis.inject(fault, cluster).await?;
-        *injected.entry(fault).or_default() += 1;
-        if fault == Fault::QuietRedis {
-            act.send_replace(Act::Listen);
-            until_silent(&watched).await;
-        }
-        let took = until_repaired(&watched, &sights).await;
-        if took > REPAIRED_WITHIN {
-            let story = format!(
-                "against invariant {}: {:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
-                fault.invariant(),
-                took.as_secs_f64()
-            );
-            return Err(Failure::Breach(story));
-        }
-        if fault == Fault::QuietRedis {
-            cluster.redis.run().await.map_err(ClusterError::from)?;
-            act.send_replace(Act::Speak);
-        }
-        if slowest.is_none_or(|(_, slowest)| took > slowest) {
-            slowest = Some((fault, took));
-        }
+        nemesis.inject(fault, run.cluster).await?;
+        run.after(fault).await?;
         bar.set_position(began.elapsed().as_secs());
     }
     bar.finish_and_clear();
-    act.send_replace(Act::Listen);
-    let deadline = Instant::now() + REST_WITHIN;
-    while !reckoning::at_rest(&watched, &sights) {
-        if Instant::now() >= deadline {
-            println!("not at rest after {} s: the reckoning shows who misses what", REST_WITHIN.as_secs());
-            break;
+    run.act.send_replace(Act::Listen);
+    reckoning::until_rest(&run.diaries, &run.roll, &run.store).await?;
+    run.leave().await?;
+    run.reckon(calm).await
+}
+
+impl Run<'_> {
+    fn start<'a>(
+        options: &'a Options,
+        cluster: &'a mut Cluster,
+        company: Company,
+        random: &mut fastrand::Rng,
+    ) -> Result<Run<'a>, Failure> {
+        let Company { school, ids, roll, store, honest, hostile } = company;
+        let clock = Clock::start();
+        let (act, acts) = watch::channel(Act::Speak);
+        let (mut diaries, mut listeners, mut playing) = (Vec::new(), Vec::new(), JoinSet::new());
+        for player in honest {
+            let (pause, token) = (Duration::from_millis(options.pause), player.token.clone());
+            let participant = Participant::start(player, cluster.address()?, pause, random.fork(), clock)?;
+            diaries.push(participant.diary());
+            listeners.push((participant.diary(), token));
+            playing.spawn(participant.play(acts.clone()));
         }
-        sleep(Duration::from_millis(50)).await;
+        let nodes = cluster.nodes.iter().map(Node::listens_on).collect();
+        let servers = hostile::Servers { balancer: cluster.address()?, nodes };
+        diaries.extend(hostile::start(hostile, &ids, &servers, random, clock, &acts, &mut playing));
+        let offices = cluster.nodes.iter().map(Node::office).collect();
+        let registrar = Registrar::new(school, ids, roll.clone(), offices, cluster.folder(), random.fork(), clock);
+        let mut office = JoinSet::new();
+        office.spawn(registrar.work(acts));
+        let planned = if options.only.is_empty() { Fault::ALL.to_vec() } else { options.only.clone() };
+        let (injected, slowest, marks) = (BTreeMap::new(), None, Vec::new());
+        Ok(Run {
+            options,
+            cluster,
+            roll,
+            store,
+            clock,
+            act,
+            diaries,
+            listeners,
+            playing,
+            office,
+            planned,
+            injected,
+            slowest,
+            marks,
+        })
     }
-    act.send_replace(Act::Leave);
-    let lost = watched.iter().map(|watched| watched.standing().lost).sum();
-    let mut histories = Vec::new();
-    while let Some(history) = playing.join_next().await {
-        histories.push(history.map_err(|error| Failure::Broken(error.to_string()))?);
-    }
-    histories.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Played { histories, lost, injected, slowest, planned })
-}
 
-/// Waits until nobody says anything more and everything said is answered, or long enough.
-async fn until_silent(watched: &[Watched]) {
-    let deadline = Instant::now() + REPAIRED_WITHIN;
-    let is_silent = || watched.iter().map(Watched::standing).all(|standing| standing.quiet && standing.open == 0);
-    while !is_silent() && Instant::now() < deadline {
-        sleep(Duration::from_millis(20)).await;
+    /// Until the time is over; on a slow machine longer, until all that was planned has happened.
+    fn goes_on(&self, broken_for: Duration) -> bool {
+        let seconds = Duration::from_secs(self.options.seconds);
+        let lacks = self.planned.iter().any(|fault| !self.injected.contains_key(fault));
+        broken_for < seconds || (lacks && self.options.sabotage.is_none() && broken_for < seconds * 2)
     }
-}
 
-/// How long it takes, from the end of a fault, until everybody has heard what was acknowledged when it ended.
-async fn until_repaired(watched: &[Watched], sights: &Sights) -> Duration {
-    let began = Instant::now();
-    let ends = reckoning::ends(&watched.iter().map(Watched::standing).collect::<Vec<_>>());
-    while began.elapsed() <= REPAIRED_WITHIN {
-        let standings: Vec<_> = watched.iter().map(Watched::standing).collect();
-        if reckoning::have_heard(&standings, sights, &ends) {
-            break;
+    /// Everybody comes, and nothing is broken but the manners of some. Between these moments the honest must not be delayed.
+    async fn calm(&self) -> (Duration, Duration) {
+        // Nobody has lost anything yet: all have to be there first.
+        sleep(Duration::from_secs(1)).await;
+        let from = self.clock.now();
+        // A server that breaks its word needs no more than time.
+        let calm = if self.options.sabotage.is_some() { Duration::ZERO } else { CALM };
+        sleep(calm.min(Duration::from_secs(self.options.seconds / 8))).await;
+        (from, self.clock.now())
+    }
+
+    /// Waits until all have heard what was acknowledged when the fault ended, and looks whether anything is wrong already.
+    async fn after(&mut self, fault: Fault) -> Result<(), Failure> {
+        *self.injected.entry(fault).or_default() += 1;
+        if fault == Fault::QuietRedis {
+            self.act.send_replace(Act::Listen);
+            self.until_silent().await;
         }
-        sleep(Duration::from_millis(20)).await;
+        let took = self.until_repaired().await;
+        if took > REPAIRED_WITHIN {
+            let story = format!(
+                "{:.1} s after the end of \"{fault}\" somebody still had not heard all of it",
+                took.as_secs_f64()
+            );
+            return Err(Failure::Breach { invariants: [fault.invariant()].into(), story });
+        }
+        if fault == Fault::QuietRedis {
+            self.cluster.redis.run().await.map_err(ClusterError::from)?;
+            self.act.send_replace(Act::Speak);
+        }
+        if self.slowest.is_none_or(|(_, slowest)| took > slowest) {
+            self.slowest = Some((fault, took));
+        }
+        self.look_at_marks().await?;
+        // The whole log is read for it: a long run does so in the end only.
+        if self.options.sabotage.is_some() { self.look().await } else { Ok(()) }
     }
-    began.elapsed()
-}
 
-async fn reckon(options: &Options, cluster: &Cluster, played: Played) -> Result<(), Failure> {
-    let store = Store::postgres(&cluster.postgres.url()).await?;
-    let truth = store.truth().await?;
-    store.close().await;
-    let verdict = checker::check(&truth, &played.histories);
-    println!("{} people; {} connections lost or refused", played.histories.len(), played.lost);
-    reckoning::describe(&verdict);
-    let total: usize = played.injected.values().sum();
-    println!("{total} faults:");
-    for (fault, times) in &played.injected {
-        println!("  {times:>4} × {fault}");
+    /// Whether anything is wrong that can't be put right any more.
+    async fn look(&self) -> Result<(), Failure> {
+        // Before the database is read: whatever they hold is in it then.
+        let histories: Vec<History> = self.diaries.iter().map(|diary| diary.history().clone()).collect();
+        let Ok(truth) = self.store.truth(&self.roll).await else { return Ok(()) };
+        let histories: Vec<&History> = histories.iter().collect();
+        reckoning::refuse(&checker::check(&truth, &histories, Stage::UnderWay).breaches)
     }
-    if let Some((fault, took)) = played.slowest {
-        println!("longest repair: {:.2} s, after: {fault}", took.as_secs_f64());
+
+    /// No mark goes back.
+    async fn look_at_marks(&mut self) -> Result<(), Failure> {
+        let Ok(marks) = self.store.marks().await else { return Ok(()) };
+        if let Some((before, now)) = marks::fallen(&self.marks, &marks) {
+            let story = format!("a mark went back: {before:?}, and then {now:?}");
+            return Err(Failure::Breach { invariants: [Invariant::Marks].into(), story });
+        }
+        self.marks = marks;
+        Ok(())
     }
-    if let Some(missing) = played.planned.iter().find(|fault| !played.injected.contains_key(fault)) {
-        return Err(Failure::Broken(format!("the run was too short: {missing} was planned and never happened")));
+
+    /// Waits until nobody says anything more and everything said is answered, or long enough.
+    async fn until_silent(&self) {
+        let deadline = Instant::now() + REPAIRED_WITHIN;
+        let is_silent = || reckoning::is_silent(&self.diaries) && self.roll.is_settled();
+        while !is_silent() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
-    reckoning::judge(&verdict, &truth, &played.histories, options.seed)
+
+    /// How long it takes, from the end of a fault, until everybody has heard what was acknowledged when it ended.
+    async fn until_repaired(&self) -> Duration {
+        let began = Instant::now();
+        let ends = reckoning::ends(&self.diaries);
+        while began.elapsed() <= REPAIRED_WITHIN && !reckoning::have_heard(&self.diaries, &self.roll, &ends) {
+            sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    }
+
+    /// Everybody looks once more at how things stand, and goes home.
+    async fn leave(&mut self) -> Result<(), Failure> {
+        reckoning::take_snapshots(&self.listeners, &self.cluster.address()?).await?;
+        self.act.send_replace(Act::Leave);
+        while let Some(done) = self.office.join_next().await {
+            done.map_err(|error| Failure::Broken(error.to_string()))??;
+        }
+        let left = async {
+            while let Some(left) = self.playing.join_next().await {
+                left.map_err(|error| Failure::Broken(error.to_string()))?;
+            }
+            Ok::<(), Failure>(())
+        };
+        // Who still waits for an answer is in the verdict.
+        timeout(LEAVE_WITHIN, left).await.unwrap_or(Ok(()))
+    }
+
+    async fn reckon(mut self, calm: (Duration, Duration)) -> Result<(), Failure> {
+        self.playing.abort_all();
+        let truth = self.store.truth(&self.roll).await?;
+        let histories: Vec<History> = self.diaries.iter().map(|diary| diary.history().clone()).collect();
+        let all: Vec<&History> = histories.iter().collect();
+        let mut verdict = checker::check(&truth, &all, Stage::AtRest);
+        verdict.breaches.extend(checker::check_delays(&all, calm.0, calm.1));
+        let lost: u64 = self.diaries.iter().map(|diary| diary.standing().lost).sum();
+        println!("{} clients; {lost} connections lost or refused", histories.len());
+        reckoning::describe(&verdict);
+        println!("{} faults:", self.injected.values().sum::<usize>());
+        for (fault, times) in &self.injected {
+            println!("  {times:>7} × {fault}");
+        }
+        if let Some((fault, took)) = self.slowest {
+            println!("longest repair: {:.2} s, after: {fault}", took.as_secs_f64());
+        }
+        reckoning::judge(&verdict, &truth, &histories, &Deed::ALL, self.options.seed)?;
+        match self.planned.iter().find(|fault| !self.injected.contains_key(fault)) {
+            Some(missing) => {
+                Err(Failure::Broken(format!("the run was too short: {missing} was planned and never happened")))
+            }
+            None => Ok(()),
+        }
+    }
 }

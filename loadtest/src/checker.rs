@@ -1,18 +1,28 @@
 //! Does a run keep Homeroom's word? Compares what the database holds with what every client was told.
 //!
-//! Owns: the rules. Nothing acknowledged is lost, nothing comes twice, out of order, to the wrong person, with another
-//! number or another text. Refuses to know: sockets, SQL, processes: it judges recorded histories only, so that it can
-//! be tested on histories made by hand, broken in every way it must notice.
+//! Owns: the verdict. Nothing acknowledged is lost, nothing comes twice, out of order, to the wrong person, with another
+//! number or another text; no mark moves by itself. Refuses to know: sockets, SQL, processes: it judges recorded histories only, so
+//! that it can be tested on histories made by hand, broken in every way it must notice.
 
+mod answers;
+mod heard;
 pub mod history;
 mod invariant;
+mod log;
+pub mod marks;
+pub mod members;
 pub mod tamper;
 
-use self::history::{Heard, History, Kind, Record, Saying, Sight, Stored, Truth};
-pub use self::invariant::Invariant;
-use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use self::history::{Deed, History, Kind, Listening, Record, Stored, Truth};
+use self::members::Members;
+use homeroom_protocol::{ClientId, EventId, PersonId, RoomId};
+pub use invariant::Invariant;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::time::Duration;
+
+/// While nothing is broken, everybody hears so soon after an acknowledgement. Generous: a machine may have other things to do.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// In which way the word was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,17 +45,44 @@ pub enum Fault {
     Contradicted,
     /// Something said that was never answered.
     Unanswered,
-    /// The client itself noticed that the server broke the protocol, or was reset without need.
+    /// Heard late although nothing was broken.
+    Delayed,
+    /// A mark that nobody said, that went back, or that differs between devices.
+    Mismarked,
+    /// A mark that was said and is not stored.
+    Unmarked,
+    /// Somebody is in a room where the school did not put them, or not where it did.
+    Misplaced,
+    /// A client does not know that it is in a room, or that it is not.
+    Untold,
+    /// The client itself noticed that the server broke the protocol, or was reset or refused without need.
     Noticed,
+}
+
+impl Fault {
+    /// Whether it can be a thing of time: what is not there yet may still come.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Lost | Self::Unanswered | Self::Unmarked | Self::Untold)
+    }
+}
+
+/// How far the run has come that is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It goes on: only what can't be put right any more counts. The database was read after the histories.
+    UnderWay,
+    /// All said things should be answered, all clients caught up.
+    AtRest,
 }
 
 /// One breach, and the shortest story that shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breach {
-    /// Of what.
-    pub invariant: Invariant,
     /// In which way.
     pub fault: Fault,
+    /// Of which promise.
+    pub invariant: Invariant,
     /// What happened, line by line.
     pub story: Vec<String>,
 }
@@ -58,20 +95,16 @@ impl fmt::Display for Breach {
 }
 
 /// What a run amounted to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Events in the database that clients appended.
     pub stored: usize,
-    /// Things said by clients: messages,
-    pub posted: usize,
-    /// other texts for them,
-    pub edited: usize,
-    /// and messages taken back.
-    pub retracted: usize,
     /// Acknowledgements held by clients.
     pub acked: usize,
     /// Events heard by clients.
     pub heard: usize,
+    /// What was done, how often.
+    pub deeds: BTreeMap<Deed, usize>,
 }
 
 /// The verdict on a run.
@@ -83,55 +116,156 @@ pub struct Verdict {
     pub breaches: Vec<Breach>,
 }
 
-/// Judges a run that has come to rest: all said things answered, all clients caught up.
+/// Judges a run.
 #[must_use]
-pub fn check(truth: &Truth, histories: &[History]) -> Verdict {
-    let mut case = Case { index: Index::new(truth), breaches: Vec::new() };
+pub fn check(truth: &Truth, histories: &[&History], stage: Stage) -> Verdict {
+    let mut case = Case { index: Index::new(truth, histories), breaches: Vec::new() };
     case.check_log(truth);
-    case.check_nothing_invented(truth, histories);
-    let mut counts = Counts { stored: case.index.by_client_id.len(), ..Counts::default() };
-    for history in histories {
-        for record in &history.records {
-            match record {
-                Record::Said { saying: Saying::Post { .. }, .. } => counts.posted += 1,
-                Record::Said { saying: Saying::Edit { .. }, .. } => counts.edited += 1,
-                Record::Said { saying: Saying::Retract { .. }, .. } => counts.retracted += 1,
-                Record::Acked { .. } => counts.acked += 1,
-                Record::Heard(_) => counts.heard += 1,
-                Record::Refused { .. } | Record::Reset { .. } | Record::Anomaly(_) => {}
-            }
-        }
-        case.check_answers(history);
-        case.check_sending_order(history);
-        case.check_heard(truth, history);
-        case.check_texts(history);
+    if stage == Stage::AtRest {
+        case.check_nothing_invented(truth, histories);
+        case.check_places(truth);
     }
+    for history in histories {
+        case.check_answers(history, stage);
+        case.check_sending_order(history);
+        case.check_heard(history, stage);
+    }
+    case.check_marks(truth, histories, stage);
     let mut breaches = case.breaches;
     breaches.sort_by_key(|breach| (breach.story.len(), breach.fault));
-    Verdict { counts, breaches }
+    let stored = case.index.by_client_id.len();
+    Verdict { counts: count(truth, histories, stored), breaches }
+}
+
+fn count(truth: &Truth, histories: &[&History], stored: usize) -> Counts {
+    let mut counts = Counts { stored, ..Counts::default() };
+    for event in &truth.events {
+        let deed = match (event.kind, event.member) {
+            (Kind::Posted, _) => Deed::Posted,
+            (Kind::Edited, _) => Deed::Edited,
+            (Kind::Retracted, _) => Deed::Retracted,
+            (_, Some(member)) if event.known_by.is_some() => {
+                if member.joins {
+                    Deed::Joined
+                } else {
+                    Deed::Left
+                }
+            }
+            _ => continue,
+        };
+        *counts.deeds.entry(deed).or_default() += 1;
+    }
+    for noted in histories.iter().flat_map(|history| &history.records) {
+        match &noted.record {
+            Record::Acked { .. } => counts.acked += 1,
+            Record::Heard(_) => counts.heard += 1,
+            _ => {}
+        }
+        let deed = match noted.record {
+            Record::Did(deed) => Some(deed),
+            Record::Marked { .. } => Some(Deed::Marked),
+            Record::Reset { .. } => Some(Deed::Reset),
+            _ => None,
+        };
+        if let Some(deed) = deed {
+            *counts.deeds.entry(deed).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Whether those who take in everything at once heard soon what was acknowledged between two moments in which nothing was broken but
+/// the manners of some clients.
+#[must_use]
+pub fn check_delays(histories: &[&History], from: Duration, until: Duration) -> Vec<Breach> {
+    let acked: HashMap<EventId, Duration> = histories
+        .iter()
+        .flat_map(|history| &history.records)
+        .filter_map(|noted| match noted.record {
+            Record::Acked { id, .. } if noted.at >= from && noted.at <= until => Some((id, noted.at)),
+            _ => None,
+        })
+        .collect();
+    let mut breaches = Vec::new();
+    // Who comes and goes is late by their own doing.
+    let stays = |history: &History| !history.records.iter().any(|noted| matches!(noted.record, Record::Did(_)));
+    for history in histories.iter().filter(|history| history.listening == Listening::AtOnce && stays(history)) {
+        let slowest = history
+            .records
+            .iter()
+            .filter_map(|noted| match &noted.record {
+                Record::Heard(heard) => Some((noted.at.saturating_sub(*acked.get(&heard.id)?), heard)),
+                _ => None,
+            })
+            .max_by_key(|(took, _)| *took);
+        if let Some((took, heard)) = slowest.filter(|(took, _)| *took > HEARD_WITHIN) {
+            let story =
+                vec![format!("{} heard {:.2} s after its acknowledgement: {heard}", history.name, took.as_secs_f64())];
+            breaches.push(Breach { fault: Fault::Delayed, invariant: Invariant::NobodyWaits, story });
+        }
+    }
+    breaches
+}
+
+/// One state of a message.
+struct Version<'a> {
+    /// The event that made it.
+    event: EventId,
+    /// Its number.
+    n: u64,
+    /// The text then; none when it was taken back.
+    text: Option<&'a str>,
 }
 
 /// The database, by the keys that the rules ask for.
 struct Index<'a> {
     by_id: HashMap<EventId, &'a Stored>,
     by_client_id: HashMap<(PersonId, ClientId), &'a Stored>,
-    /// By message: its versions, as number and text (none when retracted), in the order of the log.
-    versions: HashMap<EventId, Vec<(u64, Option<&'a str>)>>,
+    by_room: HashMap<RoomId, &'a [Stored]>,
+    /// By message: its versions, in the order of the log.
+    versions: HashMap<EventId, Vec<Version<'a>>>,
+    /// When an event was first known to be committed: somebody held its acknowledgement.
+    acked_at: HashMap<EventId, Duration>,
+    members: Members,
 }
 
 impl<'a> Index<'a> {
-    fn new(truth: &'a Truth) -> Self {
-        let mut index = Self { by_id: HashMap::new(), by_client_id: HashMap::new(), versions: HashMap::new() };
+    fn new(truth: &'a Truth, histories: &[&History]) -> Self {
+        let mut index = Self {
+            by_id: HashMap::new(),
+            by_client_id: HashMap::new(),
+            by_room: HashMap::new(),
+            versions: HashMap::new(),
+            acked_at: HashMap::new(),
+            members: Members::new(truth),
+        };
+        for of_room in truth.events.chunk_by(|one, other| one.room == other.room) {
+            if let Some(first) = of_room.first() {
+                index.by_room.insert(first.room, of_room);
+            }
+        }
         for event in &truth.events {
             index.by_id.insert(event.id, event);
             if let (Some(author), Some(client_id)) = (event.author, event.client_id) {
                 index.by_client_id.entry((author, client_id)).or_insert(event);
             }
             if let (Some(root), Some(n)) = (event.root, event.n) {
-                index.versions.entry(root).or_default().push((n, event.text.as_deref()));
+                let version = Version { event: event.id, n, text: event.text.as_deref() };
+                index.versions.entry(root).or_default().push(version);
+            }
+        }
+        for noted in histories.iter().flat_map(|history| &history.records) {
+            if let Record::Acked { id, .. } = noted.record {
+                let at = index.acked_at.entry(id).or_insert(noted.at);
+                *at = noted.at.min(*at);
             }
         }
         index
+    }
+
+    /// Where the message of an event stands in its room's log.
+    fn root(&self, event: &Stored) -> i64 {
+        event.root.and_then(|root| self.by_id.get(&root)).map_or(event.seq, |root| root.seq)
     }
 }
 
@@ -141,276 +275,8 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    fn breach(&mut self, invariant: Invariant, fault: Fault, story: impl IntoIterator<Item = String>) {
-        self.breaches.push(Breach { invariant, fault, story: story.into_iter().collect() });
-    }
-
-    /// The log itself: seq without gap or double, n 1, 2, 3 … per conversation, ids and client ids used once.
-    fn check_log(&mut self, truth: &Truth) {
-        let mut last_seq: BTreeMap<RoomId, &Stored> = BTreeMap::new();
-        let mut last_n: BTreeMap<ConversationId, &Stored> = BTreeMap::new();
-        let mut ids = HashSet::new();
-        let mut client_ids = HashMap::new();
-        for event in &truth.events {
-            let before = last_seq.insert(event.room, event);
-            if event.seq != before.map_or(1, |before| before.seq + 1) {
-                self.breach(
-                    Invariant::Gapless,
-                    Fault::Misnumbered,
-                    before.into_iter().chain([event]).map(|event| format!("stored: {event}")),
-                );
-            }
-            if let (Some(conversation), Some(n)) = (event.conversation, event.n) {
-                let before = last_n.insert(conversation, event);
-                if Some(n) != before.map_or(Some(1), |before| before.n.map(|n| n + 1)) {
-                    let fault = if before.is_some_and(|before| before.n == Some(n)) {
-                        Fault::Doubled
-                    } else {
-                        Fault::Misnumbered
-                    };
-                    self.breach(
-                        Invariant::Gapless,
-                        fault,
-                        before.into_iter().chain([event]).map(|event| format!("stored: {event}")),
-                    );
-                }
-            }
-            if !ids.insert(event.id) {
-                self.breach(Invariant::Gapless, Fault::Doubled, [format!("stored twice under one id: {event}")]);
-            }
-            if let (Some(author), Some(client_id)) = (event.author, event.client_id)
-                && let Some(before) = client_ids.insert((author, client_id), event)
-            {
-                self.breach(
-                    Invariant::OneAnswer,
-                    Fault::Doubled,
-                    [before, event].map(|event| format!("stored, with one client id: {event}")),
-                );
-            }
-        }
-    }
-
-    /// Whatever is stored of an author who was watched was said by them, in these words.
-    fn check_nothing_invented(&mut self, truth: &Truth, histories: &[History]) {
-        let watched: HashSet<PersonId> = histories.iter().map(|history| history.person).collect();
-        let mut said: HashMap<(PersonId, ClientId), (&ConversationId, &Saying)> = HashMap::new();
-        for history in histories {
-            for record in &history.records {
-                if let Record::Said { client_id, conversation, saying, .. } = record {
-                    said.insert((history.person, *client_id), (conversation, saying));
-                }
-            }
-        }
-        for event in truth.events.iter().filter(|event| event.author.is_some_and(|author| watched.contains(&author))) {
-            let (Some(author), Some(client_id)) = (event.author, event.client_id) else { continue };
-            match said.get(&(author, client_id)) {
-                None => {
-                    self.breach(Invariant::Durable, Fault::Invented, [format!("stored, and nobody said it: {event}")])
-                }
-                Some((conversation, saying)) => {
-                    let same = event.kind == saying.kind()
-                        && event.text.as_deref() == saying.text()
-                        && event.conversation == Some(**conversation)
-                        && saying.message().is_none_or(|message| event.root == Some(message));
-                    if !same {
-                        self.breach(
-                            Invariant::Durable,
-                            Fault::Altered,
-                            [format!("said: {saying:?}"), format!("stored: {event}")],
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Every acknowledgement is in the database as it was given; everything said was answered.
-    fn check_answers(&mut self, history: &History) {
-        let mut open: BTreeMap<ClientId, &Saying> = BTreeMap::new();
-        let mut answers: HashMap<ClientId, (EventId, u64)> = HashMap::new();
-        for record in &history.records {
-            match record {
-                Record::Said { client_id, saying, .. } => {
-                    open.insert(*client_id, saying);
-                }
-                Record::Acked { client_id, id, n } => {
-                    open.remove(client_id);
-                    let answer = format!("{} holds an acknowledgement: {client_id} is {id}, number {n}", history.name);
-                    if let Some(before) = answers.insert(*client_id, (*id, *n))
-                        && before != (*id, *n)
-                    {
-                        let earlier = format!("and another: {client_id} is {}, number {}", before.0, before.1);
-                        self.breach(Invariant::OneAnswer, Fault::Contradicted, [answer.clone(), earlier]);
-                    }
-                    match self.index.by_client_id.get(&(history.person, *client_id)) {
-                        None => self.breach(
-                            Invariant::Durable,
-                            Fault::Lost,
-                            [answer, "stored: nothing with this client id".to_owned()],
-                        ),
-                        Some(stored) if stored.id != *id || stored.n != Some(*n) => {
-                            let fault = if stored.id == *id { Fault::Misnumbered } else { Fault::Contradicted };
-                            let stored = format!("stored: {stored}");
-                            self.breach(Invariant::OneAnswer, fault, [answer, stored]);
-                        }
-                        Some(_) => {}
-                    }
-                }
-                Record::Refused { client_id, why } => {
-                    open.remove(client_id);
-                    if let Some(stored) = self.index.by_client_id.get(&(history.person, *client_id)) {
-                        let stored = format!("stored all the same: {stored}");
-                        self.breach(
-                            Invariant::OneAnswer,
-                            Fault::Contradicted,
-                            [format!("{} was refused: {why}", history.name), stored],
-                        );
-                    }
-                }
-                Record::Anomaly(what) => {
-                    self.breach(Invariant::Complete, Fault::Noticed, [format!("{} noticed: {what}", history.name)])
-                }
-                Record::Reset { room } => {
-                    self.breach(
-                        Invariant::Complete,
-                        Fault::Noticed,
-                        [format!("{} was reset in room {room} without need", history.name)],
-                    );
-                }
-                Record::Heard(_) => {}
-            }
-        }
-        for (client_id, saying) in open {
-            self.breach(
-                Invariant::OneAnswer,
-                Fault::Unanswered,
-                [format!("{} said {saying:?} as {client_id}: never answered", history.name)],
-            );
-        }
-    }
-
-    /// Within one client and conversation, numbers rise in the order of sending.
-    fn check_sending_order(&mut self, history: &History) {
-        let mut last: BTreeMap<ConversationId, &Stored> = BTreeMap::new();
-        for record in &history.records {
-            let Record::Said { client_id, conversation, .. } = record else { continue };
-            let Some(stored) = self.index.by_client_id.get(&(history.person, *client_id)) else { continue };
-            if let Some(before) = last.insert(*conversation, stored)
-                && before.n >= stored.n
-            {
-                let story = [
-                    format!("{} said first, stored: {before}", history.name),
-                    format!("{} said after it, stored: {stored}", history.name),
-                ];
-                self.breach(Invariant::SendingOrder, Fault::Reordered, story);
-            }
-        }
-    }
-
-    /// What a client heard is what the log holds for it: complete, once, in order, and nothing else.
-    fn check_heard(&mut self, truth: &Truth, history: &History) {
-        let name = &history.name;
-        let mut seen: HashSet<EventId> = HashSet::new();
-        let mut last: BTreeMap<RoomId, &Stored> = BTreeMap::new();
-        for heard in history.heard() {
-            if !history.may_hear(heard) {
-                self.breach(
-                    Invariant::Sight,
-                    Fault::Leaked,
-                    [format!("{name} heard what is not theirs to know: {heard}")],
-                );
-                continue;
-            }
-            let Some(stored) = self.index.by_id.get(&heard.id).copied() else {
-                self.breach(
-                    Invariant::Complete,
-                    Fault::Invented,
-                    [format!("{name} heard: {heard}"), "stored: nothing with this id".to_owned()],
-                );
-                continue;
-            };
-            if stored.n != heard.n || stored.conversation != heard.conversation || stored.room != heard.room {
-                let story = [format!("{name} heard: {heard}"), format!("stored: {stored}")];
-                self.breach(Invariant::Gapless, Fault::Misnumbered, story);
-            }
-            if !seen.insert(heard.id) {
-                self.breach(
-                    Invariant::Complete,
-                    Fault::Doubled,
-                    [format!("{name} heard twice: {heard}"), format!("stored: {stored}")],
-                );
-                continue;
-            }
-            if let Some(before) = last.insert(heard.room, stored)
-                && before.seq > stored.seq
-            {
-                let story = [format!("{name} heard first: {before}"), format!("{name} heard after it: {stored}")];
-                self.breach(Invariant::Gapless, Fault::Reordered, story);
-            }
-        }
-        let missing: Vec<&Stored> =
-            truth.events.iter().filter(|stored| history.must_hear(stored) && !seen.contains(&stored.id)).collect();
-        if let Some(first) = missing.first() {
-            let mut story = vec![format!("stored: {first}"), format!("{name} never heard it")];
-            if missing.len() > 1 {
-                story.push(format!("nor {} others", missing.len() - 1));
-            }
-            self.breach(Invariant::Complete, Fault::Lost, story);
-        }
-    }
-
-    /// A message is shown as it stood at its event or later, and never goes back.
-    fn check_texts(&mut self, history: &History) {
-        let name = &history.name;
-        let mut shown: HashMap<EventId, u64> = HashMap::new();
-        for heard in history.heard() {
-            let (Some(message), Some(n)) = (&heard.message, heard.n) else { continue };
-            let Some(versions) = self.index.versions.get(&message.id) else { continue };
-            let at_least = n.max(shown.get(&message.id).copied().unwrap_or(0));
-            // A text may occur twice among the versions; the newest of them is the most lenient reading.
-            let version = versions.iter().rev().find(|(_, text)| *text == message.text.as_deref()).map(|(n, _)| *n);
-            match version {
-                Some(version) if version >= at_least => {
-                    shown.insert(message.id, at_least);
-                }
-                Some(version) => {
-                    let story = format!("{name} heard number {n} of message {} as it stood at {version}", message.id);
-                    self.breach(Invariant::Complete, Fault::Altered, [story, format!("heard: {heard}")]);
-                }
-                None => self.breach(
-                    Invariant::Complete,
-                    Fault::Altered,
-                    [format!("{name} heard a text that nobody wrote: {heard}")],
-                ),
-            }
-        }
-    }
-}
-
-impl History {
-    fn heard(&self) -> impl Iterator<Item = &Heard> {
-        self.records.iter().filter_map(|record| match record {
-            Record::Heard(heard) => Some(heard),
-            _ => None,
-        })
-    }
-
-    fn may_hear(&self, heard: &Heard) -> bool {
-        self.may_see(heard.room, heard.conversation)
-    }
-
-    fn may_see(&self, room: RoomId, conversation: Option<ConversationId>) -> bool {
-        match (self.sight.get(&room), conversation) {
-            (None, _) => false,
-            (Some(Sight::All), _) => true,
-            (Some(Sight::Only(theirs)), Some(conversation)) => theirs.contains(&conversation),
-            (Some(Sight::Only(_)), None) => false,
-        }
-    }
-
-    /// Membership events from before the start of the watch are not counted on.
-    fn must_hear(&self, stored: &Stored) -> bool {
-        stored.kind != Kind::Other && self.may_see(stored.room, stored.conversation)
+    fn breach(&mut self, fault: Fault, invariant: Invariant, story: impl IntoIterator<Item = String>) {
+        self.breaches.push(Breach { fault, invariant, story: story.into_iter().collect() });
     }
 }
 

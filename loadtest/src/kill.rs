@@ -3,12 +3,14 @@
 //! Owns: the order of the run and its report. Refuses to know: what is right (see `checker`).
 
 use crate::cast::{self, Ids, Player};
-use crate::checker;
-use crate::checker::history::History;
+use crate::checker::history::{History, USUAL};
+use crate::checker::{self, Invariant, Stage};
+use crate::diary::{Clock, Diary};
 use crate::node::Node;
-use crate::participant::{Act, Participant, Watched};
+use crate::participant::{Act, Participant};
 use crate::people;
-use crate::reckoning::{self, Sights};
+use crate::reckoning;
+use crate::roll::Roll;
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings};
@@ -16,9 +18,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-
-/// How long everybody may take, after the last kill, to have all answers and all events.
-const REST_WITHIN: Duration = Duration::from_secs(90);
 
 /// How a run goes.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,14 +66,15 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     let signed_in = people::sign_in(&node, &sources, &bar).await?;
     bar.finish_and_clear();
     let store = Store::open(&node.database()).await?;
-    let players = cast::players(&school, &Ids::read(&store, &school).await?, &signed_in)?;
-    drop(store);
+    let ids = Ids::read(&store, &school).await?;
+    let (players, roll) = (cast::players(&school, &ids, &signed_in)?, cast::roll(&school, &ids)?);
+    store.close().await;
 
     let started = Instant::now();
-    let recorded = play(options, surroundings, &mut node, players).await;
+    let played = play(options, surroundings, &mut node, players, &roll).await;
     let stopped = node.stop().await;
-    let (histories, watched) = match recorded {
-        Ok(recorded) => recorded,
+    let diaries = match played {
+        Ok(diaries) => diaries,
         Err(failure) => {
             println!("the data stays in {}", folder.keep().display());
             return Err(failure);
@@ -82,9 +82,10 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     };
     stopped?;
     let store = Store::open(&node.database()).await?;
-    let (truth, integrity) = (store.truth().await?, store.integrity().await?);
-    let verdict = checker::check(&truth, &histories);
-    let lost: u64 = watched.iter().map(|watched| watched.standing().lost).sum();
+    let (truth, integrity) = (store.truth(&roll).await?, store.integrity().await?);
+    let histories: Vec<History> = diaries.iter().map(|diary| diary.history().clone()).collect();
+    let verdict = checker::check(&truth, &histories.iter().collect::<Vec<_>>(), Stage::AtRest);
+    let lost: u64 = diaries.iter().map(|diary| diary.standing().lost).sum();
     println!(
         "{} people, {} s: {} kills, {lost} connections lost or refused; database {integrity}",
         histories.len(),
@@ -93,9 +94,10 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     );
     reckoning::describe(&verdict);
     let judged = if integrity == "ok" {
-        reckoning::judge(&verdict, &truth, &histories, options.seed)
+        reckoning::judge(&verdict, &truth, &histories, &USUAL, options.seed)
     } else {
-        Err(Failure::Breach(format!("the database is damaged: {integrity}")))
+        let story = format!("the database is damaged: {integrity}");
+        Err(Failure::Breach { invariants: [Invariant::Durable].into(), story })
     };
     if judged.is_err() {
         println!("the data stays in {}; its server's log is server.log", folder.keep().display());
@@ -109,16 +111,19 @@ async fn play(
     surroundings: &Surroundings,
     node: &mut Node,
     players: Vec<Player>,
-) -> Result<(Vec<History>, Vec<Watched>), Failure> {
+    roll: &Roll,
+) -> Result<Vec<Diary>, Failure> {
     let mut random = fastrand::Rng::with_seed(options.seed);
+    let clock = Clock::start();
     let (act, acts) = watch::channel(Act::Speak);
-    let sights: Sights = players.iter().map(|player| player.sight.clone()).collect();
-    let mut watched = Vec::new();
+    let mut diaries = Vec::new();
+    let mut listeners = Vec::new();
     let mut playing = JoinSet::new();
     for player in players {
-        let pause = Duration::from_millis(options.pause);
-        let participant = Participant::start(player, node.address()?, pause, random.fork())?;
-        watched.push(participant.watched());
+        let (pause, token) = (Duration::from_millis(options.pause), player.token.clone());
+        let participant = Participant::start(player, node.address()?, pause, random.fork(), clock)?;
+        diaries.push(participant.diary());
+        listeners.push((participant.diary(), token));
         playing.spawn(participant.play(acts.clone()));
     }
     let bar = surroundings.bar(options.times.into(), "killing");
@@ -132,19 +137,13 @@ async fn play(
     bar.finish_and_clear();
     sleep(Duration::from_millis(options.life)).await;
     act.send_replace(Act::Listen);
-    let deadline = Instant::now() + REST_WITHIN;
-    while !reckoning::at_rest(&watched, &sights) {
-        if Instant::now() >= deadline {
-            println!("not at rest after {} s: the reckoning shows who misses what", REST_WITHIN.as_secs());
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+    let store = Store::open(&node.database()).await?;
+    reckoning::until_rest(&diaries, roll, &store).await?;
+    store.close().await;
+    reckoning::take_snapshots(&listeners, &node.address()?).await?;
     act.send_replace(Act::Leave);
-    let mut histories = Vec::new();
-    while let Some(history) = playing.join_next().await {
-        histories.push(history.map_err(|error| Failure::Broken(error.to_string()))?);
+    while let Some(left) = playing.join_next().await {
+        left.map_err(|error| Failure::Broken(error.to_string()))?;
     }
-    histories.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok((histories, watched))
+    Ok(diaries)
 }

@@ -9,13 +9,16 @@ mod cast;
 mod chaos;
 mod checker;
 mod cluster;
+mod diary;
 mod fanout;
+mod hostile;
 mod kill;
 mod node;
 mod participant;
 mod people;
 mod process;
 mod reckoning;
+mod roll;
 mod rolling;
 mod school;
 mod store;
@@ -26,6 +29,7 @@ mod wire;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,14 +113,27 @@ enum Failure {
     Histogram(#[from] hdrhistogram::CreationError),
     #[error("the server is gone")]
     Gone,
+    #[error("a snapshot")]
+    Snapshot(#[from] homeroom_client::HttpError),
     #[error("a participant broke: {0}")]
     Broken(String),
-    #[error("HOMEROOM BROKE ITS WORD: {0}")]
-    Breach(String),
-    #[error("THE CHECKER HAS NO TEETH: nobody noticed {0}")]
+    #[error("HOMEROOM BROKE ITS WORD: {story}")]
+    Breach {
+        /// As far as they are known.
+        invariants: BTreeSet<checker::Invariant>,
+        story: String,
+    },
+    #[error("THE CHECKER HAS NO TEETH: {0}")]
     Toothless(String),
     #[error("the checker is blind: it did not notice {0:?}")]
     Blind(checker::tamper::Tampering),
+}
+
+impl Failure {
+    /// The word was broken, in a way that the story tells.
+    fn breach(story: impl Into<String>) -> Self {
+        Self::Breach { invariants: BTreeSet::new(), story: story.into() }
+    }
 }
 
 fn main() -> ExitCode {

@@ -10,10 +10,12 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// How long a server may take until it listens: a recovery of its database is part of it.
@@ -83,6 +85,8 @@ pub struct Node {
     metrics_port: u16,
     settings: Vec<(String, String)>,
     child: Option<Child>,
+    /// Without a server a command holds the folder's lock for a moment: then no server starts.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Node {
@@ -94,7 +98,8 @@ impl Node {
         if !binary.is_file() {
             return Err(NodeError::NoBinary(binary));
         }
-        Ok(Self { binary, folder, core, port: 0, metrics_port: 0, settings: Vec::new(), child: None })
+        let (settings, turn) = (Vec::new(), Arc::default());
+        Ok(Self { binary, folder, core, port: 0, metrics_port: 0, settings, child: None, turn })
     }
 
     /// With a setting, by its environment variable.
@@ -114,6 +119,21 @@ impl Node {
         }
         self.binary = binary.to_owned();
         Ok(())
+    }
+
+    /// For running commands beside it, whatever it does meanwhile.
+    #[must_use]
+    pub fn office(&self) -> Self {
+        Self {
+            binary: self.binary.clone(),
+            folder: self.folder.clone(),
+            core: self.core,
+            port: self.port,
+            metrics_port: self.metrics_port,
+            settings: self.settings.clone(),
+            child: None,
+            turn: self.turn.clone(),
+        }
     }
 
     /// The database file.
@@ -173,6 +193,7 @@ impl Node {
     /// When it does not come up.
     pub async fn start(&mut self) -> Result<(), NodeError> {
         let run = |source| NodeError::Run { what: "homeroom serve", source };
+        let _turn = self.turn.clone().lock_owned().await;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).map_err(run)?;
         let mut command = self.command();
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port)).stderr(log);
@@ -255,6 +276,7 @@ impl Node {
         name: &'static str,
         arguments: impl IntoIterator<Item = &'a OsStr>,
     ) -> Result<Vec<u8>, NodeError> {
+        let _turn = self.turn.lock().await;
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|source| NodeError::Run { what: name, source })?;

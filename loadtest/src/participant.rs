@@ -1,17 +1,18 @@
 //! One simulated person at their client.
 //!
-//! Owns: saying things, hearing things, and writing both down for the checker. Refuses to know: what happens to the
-//! server meanwhile.
+//! Owns: saying things, hearing things, saying how far they have come, and writing all of it into a diary. Refuses to know: what
+//! happens to the server meanwhile.
 
 use crate::cast::{Place, Player};
-use crate::checker::history::{Heard, History, Record, Saying, Shown};
+use crate::checker::Invariant;
+use crate::checker::history::{Listening, Record, Saying};
+use crate::diary::{Clock, Diary};
 use homeroom_client::{
-    Backoff, Client, Draft, Edit, Event, EventBody, Language, Loss, Message, Options, Post, Receipt, Retract,
-    SendError, ServerAddress, Update, Updates,
+    Address, Backoff, Client, Draft, Edit, Event, Language, Options, Post, Receipt, Retract, SendError, ServerAddress,
+    Update, Updates,
 };
-use homeroom_protocol::{ClientId, CloseCode, ConversationId, EventId, RoomId};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use homeroom_protocol::{ClientId, EventId};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -30,42 +31,8 @@ pub enum Act {
     Leave,
 }
 
-/// How far somebody has come, for whoever waits for them.
-#[derive(Debug, Default, Clone)]
-pub struct Standing {
-    /// Has heard that it is time to listen, and says nothing more.
-    pub quiet: bool,
-    /// Things said and not yet answered.
-    pub open: usize,
-    /// The last number heard, by conversation.
-    pub heard: BTreeMap<ConversationId, u64>,
-    /// The highest number acknowledged, by room and conversation.
-    pub acked: BTreeMap<(RoomId, ConversationId), u64>,
-    /// How often the connection was lost.
-    pub lost: u64,
-    /// How often it was lost, or could not be made, in another way than by the server's own good-bye.
-    pub turned_away: u64,
-    /// The longest time without one, until what was missed began to come.
-    pub longest_gap: Duration,
-}
-
-/// A view of a [`Standing`] from outside.
-#[derive(Debug, Clone, Default)]
-pub struct Watched(Arc<Mutex<Standing>>);
-
-impl Watched {
-    /// A copy of how it stands now.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Standing)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
 /// A message of one's own that can be changed.
+#[derive(Clone, Copy)]
 struct Mine {
     place: Place,
     id: EventId,
@@ -81,9 +48,7 @@ pub struct Participant {
     said: u64,
     open: HashMap<ClientId, (Place, bool)>,
     mine: Vec<Mine>,
-    records: Vec<Record>,
-    watched: Watched,
-    away_since: Option<Instant>,
+    diary: Diary,
 }
 
 impl Participant {
@@ -96,43 +61,34 @@ impl Participant {
         server: ServerAddress,
         pause: Duration,
         random: fastrand::Rng,
+        clock: Clock,
     ) -> Result<Self, homeroom_client::StartError> {
         let mut options = Options::new(server, player.token.clone());
-        options.progress.rooms = player.sight.keys().map(|room| (*room, Default::default())).collect();
+        options.progress.rooms = player.rooms.iter().map(|room| (*room, Default::default())).collect();
         // Quick to come back, so that many kills fit into a minute.
         options.backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_millis(400) };
         options.answer_within = Duration::from_secs(15);
         let (client, updates) = Client::start(options)?;
-        Ok(Self {
-            player,
-            client,
-            updates,
-            random,
-            pause,
-            said: 0,
-            open: HashMap::new(),
-            mine: Vec::new(),
-            records: Vec::new(),
-            watched: Watched::default(),
-            away_since: None,
-        })
+        let diary = Diary::new(player.name.clone(), player.person, Listening::AtOnce, clock);
+        player.rooms.iter().for_each(|room| diary.begin(*room, None));
+        Ok(Self { player, client, updates, random, pause, said: 0, open: HashMap::new(), mine: Vec::new(), diary })
     }
 
-    /// For whoever waits for them.
+    /// For whoever waits for them, and for the checker.
     #[must_use]
-    pub fn watched(&self) -> Watched {
-        self.watched.clone()
+    pub fn diary(&self) -> Diary {
+        self.diary.clone()
     }
 
-    /// Speaks and listens until it is time to leave; the history is what they did and heard.
-    pub async fn play(mut self, mut act: watch::Receiver<Act>) -> History {
+    /// Speaks and listens until it is time to leave.
+    pub async fn play(mut self, mut act: watch::Receiver<Act>) {
         let mut speak_at = Instant::now();
         loop {
             let now = *act.borrow_and_update();
             if now == Act::Leave {
                 self.client.close().await;
             }
-            self.watched.change(|standing| standing.quiet = now != Act::Speak);
+            self.diary.standing().quiet = now != Act::Speak;
             let speaks = now == Act::Speak && self.open.len() < MOST_OPEN && !self.player.places.is_empty();
             tokio::select! {
                 update = self.updates.recv() => match update {
@@ -151,140 +107,129 @@ impl Participant {
                 },
             }
         }
-        let Player { person, name, sight, .. } = self.player;
-        History { person, name, sight, records: self.records }
     }
 
     async fn say(&mut self) {
-        self.said += 1;
-        let text = format!("{} says {}", self.player.name, self.said);
         let choice = self.random.u32(0..10);
-        let (place, saying, said) = if choice < 3 && !self.mine.is_empty() {
+        if choice < 3 && !self.mine.is_empty() {
             let at = self.random.usize(..self.mine.len());
-            let (place, message) = (self.mine[at].place, self.mine[at].id);
-            let (room, conversation) = (place.room, place.conversation());
             if choice == 0 {
                 // What was taken back can't be changed any more.
-                self.mine.swap_remove(at);
-                let said = self.client.retract(Retract { room, conversation, message }).await;
-                (place, Saying::Retract { message }, said)
+                let Mine { place, id } = self.mine.swap_remove(at);
+                self.retract(place, id).await;
             } else {
-                let draft = draft(&text);
-                let said = self.client.edit(Edit { room, conversation, message, draft }).await;
-                (place, Saying::Edit { message, text }, said)
+                self.edit(at).await;
             }
-        } else {
-            let place = self.player.places[self.random.usize(..self.player.places.len())];
-            let draft = draft(&text);
-            let said = self.client.post(Post { room: place.room, to: place.to, draft, urgent: false }).await;
-            (place, Saying::Post { text }, said)
+        } else if let Some(place) = self.choose_place() {
+            let text = self.text();
+            let post = Post { room: place.room, to: place.to, draft: draft(&text), urgent: false };
+            let said = self.client.post(post).await.map(|sending| sending.client_id());
+            self.said(place, Saying::Post { text }, said);
+        }
+    }
+
+    async fn edit(&mut self, at: usize) {
+        let Mine { place, id: message } = self.mine[at];
+        let text = self.text();
+        let (room, conversation) = (place.room, place.conversation());
+        let edit = Edit { room, conversation, message, draft: draft(&text) };
+        let said = self.client.edit(edit).await.map(|sending| sending.client_id());
+        self.said(place, Saying::Edit { message, text }, said);
+    }
+
+    async fn retract(&mut self, place: Place, message: EventId) {
+        let (room, conversation) = (place.room, place.conversation());
+        let said = self.client.retract(Retract { room, conversation, message }).await;
+        self.said(place, Saying::Retract { message }, said.map(|sending| sending.client_id()));
+    }
+
+    fn text(&mut self) -> String {
+        self.said += 1;
+        format!("{} says {}", self.player.name, self.said)
+    }
+
+    /// Somewhere where they may write, as far as they know.
+    fn choose_place(&mut self) -> Option<Place> {
+        let places: Vec<Place> = {
+            let standing = self.diary.standing();
+            self.player.places.iter().filter(|place| standing.rooms.contains_key(&place.room)).copied().collect()
         };
+        places.get(self.random.usize(..places.len().max(1))).copied()
+    }
+
+    fn said(&mut self, place: Place, saying: Saying, said: Result<ClientId, SendError>) {
         match said {
-            Ok(sending) => {
-                let (client_id, conversation) = (sending.client_id(), place.conversation());
+            Ok(client_id) => {
+                let (room, conversation) = (place.room, place.conversation());
                 self.open.insert(client_id, (place, matches!(saying, Saying::Post { .. })));
-                self.records.push(Record::Said { client_id, conversation, saying });
+                self.diary.note(Record::Said { client_id, room, conversation, saying });
                 self.tell_open();
             }
             // Nothing was said then, so there is nothing to write down.
             Err(SendError::OutboxFull | SendError::Stopped) => {}
-            Err(error) => self.records.push(Record::Anomaly(error.to_string())),
+            Err(error) => self.diary.note(Record::Anomaly(Invariant::OneAnswer, error.to_string())),
         }
     }
 
     async fn hear(&mut self, update: Update) {
+        self.diary.hear(&update);
         match update {
-            Update::Acked(receipt) => self.acked(receipt),
+            Update::Acked(receipt) => self.acked(receipt).await,
             Update::Refused { client_id, fault } => {
                 self.open.remove(&client_id);
                 self.tell_open();
-                self.records.push(Record::Refused { client_id, why: format!("{:?}: {fault}", fault.code) });
+                self.diary.note(Record::Refused { client_id, why: format!("{:?}: {fault}", fault.code) });
             }
-            Update::Event(event) => self.event(*event).await,
-            Update::Reset { room, .. } => self.records.push(Record::Reset { room }),
-            Update::Anomaly(anomaly) => self.records.push(Record::Anomaly(anomaly.to_string())),
-            Update::Left(room) => self.records.push(Record::Anomaly(format!("was put out of room {room}"))),
-            Update::Disconnected { loss, .. } => self.disconnected(&loss),
-            Update::Stopped(homeroom_client::Stop::Closed) => {}
-            Update::Stopped(stop) => self.records.push(Record::Anomaly(format!("was turned away: {stop:?}"))),
-            Update::Fault(fault) => self.records.push(Record::Anomaly(format!("{:?}: {fault}", fault.code))),
-            Update::CaughtUp(_) => {
-                if let Some(since) = self.away_since.take() {
-                    self.watched.change(|standing| standing.longest_gap = standing.longest_gap.max(since.elapsed()));
-                }
-            }
-            Update::Welcome(_)
-            | Update::Joined(_)
-            | Update::Mark { .. }
-            | Update::Typing { .. }
-            | Update::Bye { .. } => {}
+            Update::Event(event) => self.mark(&event).await,
+            _ => {}
         }
     }
 
-    fn disconnected(&mut self, loss: &Loss) {
-        let good_bye = matches!(loss, Loss::Closed { code, .. } if *code == CloseCode::Restart.number());
-        self.away_since.get_or_insert_with(Instant::now);
-        self.watched.change(|standing| {
-            standing.lost += 1;
-            standing.turned_away += u64::from(!good_bye);
-        });
-    }
-
-    fn acked(&mut self, receipt: Receipt) {
+    async fn acked(&mut self, receipt: Receipt) {
         let Receipt { client_id, id, n } = receipt;
-        self.records.push(Record::Acked { client_id, id, n });
-        if let Some((place, is_post)) = self.open.remove(&client_id) {
-            if is_post {
-                self.mine.push(Mine { place, id });
-            }
-            let open = self.open.len();
-            self.watched.change(|standing| {
-                standing.open = open;
-                let highest = standing.acked.entry((place.room, place.conversation())).or_default();
-                *highest = n.max(*highest);
-            });
+        self.diary.note(Record::Acked { client_id, id, n });
+        let Some((place, is_post)) = self.open.remove(&client_id) else { return };
+        self.diary.acked((place.room, place.conversation()), n);
+        if is_post && self.is_seldom_used(place) && self.random.bool() {
+            // In a room where little is said, so that the message is still among its newest when it is taken back.
+            self.retract(place, id).await;
+        } else if is_post {
+            self.mine.push(Mine { place, id });
         }
+        self.tell_open();
     }
 
-    async fn event(&mut self, event: Event) {
-        self.records.push(Record::Heard(heard(&event)));
+    /// A school's room: its staff have one place there among the many of their class.
+    fn is_seldom_used(&self, place: Place) -> bool {
+        place.to == Address::Announcements
+            && self.player.places.iter().filter(|other| other.room == place.room).count() == 1
+    }
+
+    /// Says how far they have come, mostly.
+    async fn mark(&mut self, event: &Event) {
         let (Some(conversation), Some(n)) = (event.conversation, event.n) else { return };
-        self.watched.change(|standing| {
-            standing.heard.insert(conversation, n);
-        });
-        // A client that has stopped has said so in an update already.
-        let marked = if self.random.u32(0..3) == 0 {
+        let choice = self.random.u32(0..4);
+        if !self.player.marks || choice == 0 {
+            return;
+        }
+        let read = if choice == 1 { n } else { 0 };
+        self.diary.note(Record::Marked { conversation, delivered: n, read });
+        let marked = if choice == 1 {
             self.client.read(event.room, conversation, n).await
         } else {
             self.client.delivered(event.room, conversation, n).await
         };
+        // A client that has stopped has said so in an update already.
         if marked.is_err() {
-            self.records.push(Record::Anomaly("the client stopped by itself".to_owned()));
+            self.diary.note(Record::Anomaly(Invariant::Complete, "the client stopped by itself".to_owned()));
         }
     }
 
     fn tell_open(&self) {
-        self.watched.change(|standing| standing.open = self.open.len());
+        self.diary.standing().open = self.open.len();
     }
 }
 
 fn draft(text: &str) -> Draft {
     Draft { language: Language::english(), text: text.to_owned(), protected: Vec::new() }
-}
-
-/// An event as the checker compares it.
-fn heard(event: &Event) -> Heard {
-    let shown = |message: &Message| Shown {
-        id: message.id,
-        text: message.envelope.as_ref().map(|envelope| envelope.text.clone()),
-    };
-    let message = match &event.body {
-        EventBody::Posted { message } | EventBody::Edited { message } | EventBody::Retracted { message } => {
-            Some(shown(message))
-        }
-        EventBody::Withheld | EventBody::MemberJoined { .. } | EventBody::MemberLeft { .. } | EventBody::Unknown => {
-            None
-        }
-    };
-    Heard { room: event.room, id: event.id, conversation: event.conversation, n: event.n, message }
 }

@@ -4,56 +4,126 @@
 //! Refuses to know: what was done to the servers.
 
 use crate::Failure;
-use crate::checker::history::{History, Sight, Truth};
+use crate::checker::history::{Deed, History, Listening, Record, Truth};
 use crate::checker::tamper::Tampering;
-use crate::checker::{Counts, Fault, Verdict};
-use crate::participant::{Standing, Watched};
+use crate::checker::{self, Breach, Counts, Fault, Invariant, Stage, Verdict};
+use crate::diary::Diary;
+use crate::roll::Roll;
+use crate::store::Store;
+use futures_util::future::join_all;
+use homeroom_client::{Http, Mark, ServerAddress};
 use homeroom_protocol::{ConversationId, RoomId};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
-/// What each player may see, in the order of the players.
-pub type Sights = Vec<BTreeMap<RoomId, Sight>>;
-/// The highest number acknowledged, by room and conversation.
-pub type Ends = BTreeMap<(RoomId, ConversationId), u64>;
+/// How long everybody may take, after the last fault, to have all answers and all events.
+const REST_WITHIN: Duration = Duration::from_secs(90);
 
-/// Whether nobody says anything more, everything said is answered, and everything acknowledged heard by all who may hear it.
-#[must_use]
-pub fn at_rest(watched: &[Watched], sights: &Sights) -> bool {
-    let standings: Vec<Standing> = watched.iter().map(Watched::standing).collect();
-    if standings.iter().any(|standing| !standing.quiet || standing.open > 0) {
-        return false;
-    }
-    have_heard(&standings, sights, &ends(&standings))
-}
+/// How often something has to be wrong in the same way before nobody waits for it any more.
+const LOOKS: u32 = 4;
+
+/// The highest number acknowledged, and when, by room and conversation.
+pub type Ends = BTreeMap<(RoomId, ConversationId), (u64, Duration)>;
 
 /// How far each conversation goes, by what was acknowledged.
 #[must_use]
-pub fn ends(standings: &[Standing]) -> Ends {
+pub fn ends(diaries: &[Diary]) -> Ends {
     let mut ends = Ends::new();
-    for (place, n) in standings.iter().flat_map(|standing| &standing.acked) {
-        let end = ends.entry(*place).or_default();
-        *end = (*end).max(*n);
+    for diary in diaries {
+        for (place, end) in &diary.standing().acked {
+            let highest = ends.entry(*place).or_insert(*end);
+            *highest = (*highest).max(*end);
+        }
     }
     ends
 }
 
-/// Whether everybody has heard every conversation that they may see up to there.
+/// Whether everybody who takes in all at once has heard every conversation that is theirs up to there. Who began in a room after
+/// something was acknowledged need not hear it.
 #[must_use]
-pub fn have_heard(standings: &[Standing], sights: &Sights, ends: &Ends) -> bool {
-    standings.iter().zip(sights).all(|(standing, sight)| {
-        let mut theirs = ends.iter().filter(|((room, conversation), _)| match sight.get(room) {
-            Some(Sight::All) => true,
-            Some(Sight::Only(theirs)) => theirs.contains(conversation),
-            None => false,
-        });
-        theirs.all(|((_, conversation), end)| standing.heard.get(conversation).is_some_and(|heard| heard >= end))
+pub fn have_heard(diaries: &[Diary], roll: &Roll, ends: &Ends) -> bool {
+    diaries.iter().filter(|diary| diary.listening() == Listening::AtOnce).all(|diary| {
+        let standing = diary.standing();
+        ends.iter().all(|((room, conversation), (end, at))| {
+            standing.rooms.get(room).is_none_or(|began| began >= at)
+                || standing.heard.get(conversation).is_some_and(|heard| heard >= end)
+                || !roll.sees(diary.person(), *room, *conversation)
+        })
     })
+}
+
+/// Whether nobody says anything more and everything said is answered.
+#[must_use]
+pub fn is_silent(diaries: &[Diary]) -> bool {
+    diaries.iter().all(|diary| {
+        let standing = diary.standing();
+        standing.quiet && standing.open == 0
+    })
+}
+
+/// Waits until everything said is answered and everybody has what is theirs, or until it is clear that they never will.
+///
+/// # Errors
+/// When the database can't be read.
+pub async fn until_rest(diaries: &[Diary], roll: &Roll, store: &Store) -> Result<(), Failure> {
+    let deadline = Instant::now() + REST_WITHIN;
+    let mut hopeless = 0;
+    while Instant::now() < deadline {
+        if is_silent(diaries) && roll.is_settled() && have_heard(diaries, roll, &ends(diaries)) {
+            let truth = store.truth(roll).await?;
+            let breaches = look(diaries, &truth).breaches;
+            // Something may have come while the database was read: it is looked at again before it counts.
+            let passing = breaches.iter().any(|breach| breach.fault.may_pass());
+            hopeless = if breaches.is_empty() || passing { 0 } else { hopeless + 1 };
+            if breaches.is_empty() || hopeless == LOOKS {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(450)).await;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("not at rest after {} s: the reckoning shows who misses what", REST_WITHIN.as_secs());
+    Ok(())
+}
+
+fn look(diaries: &[Diary], truth: &Truth) -> Verdict {
+    let histories: Vec<_> = diaries.iter().map(Diary::history).collect();
+    let histories: Vec<&History> = histories.iter().map(|history| &**history).collect();
+    checker::check(truth, &histories, Stage::AtRest)
+}
+
+/// Gives everybody a fresh snapshot, as an app that was just opened takes one.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn take_snapshots(listeners: &[(Diary, String)], server: &ServerAddress) -> Result<(), Failure> {
+    let http = Http::new(server.clone())?;
+    let taken = listeners.iter().map(|(diary, token)| {
+        let http = http.clone().with_token(token.clone());
+        async move {
+            let home = http.home().await?;
+            let conversations = home.rooms.into_iter().flat_map(|room| room.conversations);
+            let marks = conversations
+                .flat_map(|conversation| {
+                    let id = conversation.conversation;
+                    std::iter::once(conversation.mine).chain(conversation.others).map(move |mark| (id, mark))
+                })
+                .collect::<Vec<(ConversationId, Mark)>>();
+            diary.note(Record::Snapshot { marks });
+            Ok::<(), Failure>(())
+        }
+    });
+    join_all(taken).await.into_iter().collect()
 }
 
 /// Prints what was done, and what became of it.
 pub fn describe(verdict: &Verdict) {
-    let Counts { stored, posted, edited, retracted, acked, heard } = verdict.counts;
-    println!("{posted} messages said, {edited} edited, {retracted} taken back");
+    let Counts { stored, acked, heard, deeds } = &verdict.counts;
+    println!("done:");
+    for (deed, times) in deeds {
+        println!("  {times:>7} × {deed}");
+    }
     let of = |faults: &[Fault]| verdict.breaches.iter().filter(|breach| faults.contains(&breach.fault)).count();
     let named = [Fault::Lost, Fault::Doubled, Fault::Reordered, Fault::Leaked];
     let [lost, doubled, reordered, leaked] = named.map(|fault| of(&[fault]));
@@ -64,22 +134,37 @@ pub fn describe(verdict: &Verdict) {
     );
 }
 
+/// A failure, if there were breaches.
+///
+/// # Errors
+/// When there were.
+pub fn refuse(breaches: &[Breach]) -> Result<(), Failure> {
+    if breaches.is_empty() {
+        return Ok(());
+    }
+    let shortest: Vec<String> = breaches.iter().take(3).map(ToString::to_string).collect();
+    let mut broken: BTreeMap<_, usize> = BTreeMap::new();
+    breaches.iter().for_each(|breach| *broken.entry(breach.invariant).or_default() += 1);
+    let times = |(invariant, times): (&Invariant, &usize)| format!("{times} × invariant {}", invariant.number());
+    let listed: Vec<String> = broken.iter().map(times).collect();
+    let story = format!("{}; the shortest stories:\n  {}", listed.join(", "), shortest.join("\n  "));
+    Err(Failure::Breach { invariants: broken.into_keys().collect(), story })
+}
+
 /// Says whether the word was kept, and proves on the same histories that a breach would have been seen.
 ///
 /// # Errors
-/// When there was a breach, one would not have been seen, or something was never tried.
-pub fn judge(verdict: &Verdict, truth: &Truth, histories: &[History], seed: u64) -> Result<(), Failure> {
-    if let Some(shortest) = verdict.breaches.first() {
-        let mut broken: BTreeMap<_, usize> = BTreeMap::new();
-        verdict.breaches.iter().for_each(|breach| *broken.entry(breach.invariant.number()).or_default() += 1);
-        let broken: Vec<String> =
-            broken.iter().map(|(number, times)| format!("{times} × invariant {number}")).collect();
-        return Err(Failure::Breach(format!("{}; the shortest story: {shortest}", broken.join(", "))));
-    }
-    let Counts { posted, edited, retracted, acked, .. } = verdict.counts;
-    let done = [("posted", posted), ("edited", edited), ("retracted", retracted), ("acknowledged", acked)];
-    if let Some((what, _)) = done.iter().find(|(_, times)| *times == 0) {
-        return Err(Failure::Broken(format!("the run shows nothing: nothing was {what}")));
+/// When there was a breach, one would not have been seen, or something that was planned was never done.
+pub fn judge(
+    verdict: &Verdict,
+    truth: &Truth,
+    histories: &[History],
+    planned: &[Deed],
+    seed: u64,
+) -> Result<(), Failure> {
+    refuse(&verdict.breaches)?;
+    if let Some(missing) = planned.iter().find(|deed| !verdict.counts.deeds.contains_key(deed)) {
+        return Err(Failure::Broken(format!("the run shows too little: no {missing}, and some were planned")));
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let mut proven = 0;

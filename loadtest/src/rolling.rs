@@ -4,11 +4,13 @@
 //! new in the other version.
 
 use crate::cast::{self, Ids, Player};
-use crate::checker;
-use crate::checker::history::{History, Record};
+use crate::checker::history::{History, Record, USUAL};
+use crate::checker::{self, Stage};
 use crate::cluster::{Cluster, ClusterError};
-use crate::participant::{Act, Participant, Standing, Watched};
-use crate::reckoning::{self, Sights};
+use crate::diary::{Clock, Diary};
+use crate::participant::{Act, Participant};
+use crate::reckoning;
+use crate::roll::Roll;
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings, people};
@@ -18,8 +20,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// How long everybody may take, after the last restart, to have all answers and all events.
-const REST_WITHIN: Duration = Duration::from_secs(60);
 /// How long nobody may be away beyond the drain window, which is the server's word. Loaded machines take their time.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long HAProxy takes to see that a node is ready again: it asks four times a second.
@@ -68,14 +68,14 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
 
 /// What a run left behind.
 struct Rolled {
-    histories: Vec<History>,
-    standings: Vec<Standing>,
+    diaries: Vec<Diary>,
+    roll: Roll,
     restarts: usize,
     slowest_to_leave: Duration,
 }
 
 /// A small school in the cluster's database, everybody signed in.
-async fn populate(cluster: &Cluster) -> Result<Vec<Player>, Failure> {
+async fn populate(cluster: &Cluster) -> Result<(Vec<Player>, Roll), Failure> {
     let school = School::new(Plan {
         classes: 3,
         teachers_per_class: 1,
@@ -93,21 +93,21 @@ async fn populate(cluster: &Cluster) -> Result<Vec<Player>, Failure> {
     let ids = Ids::read(&store, &school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;
     store.close().await;
-    Ok(cast::players(&school, &ids, &signed_in)?)
+    Ok((cast::players(&school, &ids, &signed_in)?, cast::roll(&school, &ids)?))
 }
 
 /// Everybody speaks while one node after the other is replaced; then all come to rest and leave.
 async fn roll(options: &Options, surroundings: &Surroundings, cluster: &mut Cluster) -> Result<Rolled, Failure> {
-    let players = populate(cluster).await?;
+    let (players, roll) = populate(cluster).await?;
     let mut random = fastrand::Rng::with_seed(options.seed);
     let (act, acts) = watch::channel(Act::Speak);
-    let sights: Sights = players.iter().map(|player| player.sight.clone()).collect();
-    let mut watched: Vec<Watched> = Vec::new();
+    let clock = Clock::start();
+    let mut diaries: Vec<Diary> = Vec::new();
     let mut playing = JoinSet::new();
     for player in players {
         let pause = Duration::from_millis(options.pause);
-        let participant = Participant::start(player, cluster.address()?, pause, random.fork())?;
-        watched.push(participant.watched());
+        let participant = Participant::start(player, cluster.address()?, pause, random.fork(), clock)?;
+        diaries.push(participant.diary());
         playing.spawn(participant.play(acts.clone()));
     }
     sleep(Duration::from_secs(1)).await;
@@ -128,33 +128,32 @@ async fn roll(options: &Options, surroundings: &Surroundings, cluster: &mut Clus
         }
     }
     act.send_replace(Act::Listen);
-    let deadline = Instant::now() + REST_WITHIN;
-    while !reckoning::at_rest(&watched, &sights) && Instant::now() < deadline {
-        sleep(Duration::from_millis(50)).await;
-    }
-    let standings = watched.iter().map(Watched::standing).collect();
+    let store = Store::postgres(&cluster.postgres.url()).await?;
+    reckoning::until_rest(&diaries, &roll, &store).await?;
+    store.close().await;
     act.send_replace(Act::Leave);
-    let mut histories = Vec::new();
-    while let Some(history) = playing.join_next().await {
-        histories.push(history.map_err(|error| Failure::Broken(error.to_string()))?);
+    while let Some(left) = playing.join_next().await {
+        left.map_err(|error| Failure::Broken(error.to_string()))?;
     }
-    Ok(Rolled { histories, standings, restarts, slowest_to_leave })
+    Ok(Rolled { diaries, roll, restarts, slowest_to_leave })
 }
 
 async fn reckon(options: &Options, cluster: &Cluster, rolled: Rolled) -> Result<(), Failure> {
     let store = Store::postgres(&cluster.postgres.url()).await?;
-    let truth = store.truth().await?;
+    let truth = store.truth(&rolled.roll).await?;
     store.close().await;
-    let verdict = checker::check(&truth, &rolled.histories);
-    let lost: u64 = rolled.standings.iter().map(|standing| standing.lost).sum();
-    let turned_away: u64 = rolled.standings.iter().map(|standing| standing.turned_away).sum();
-    let longest_gap = rolled.standings.iter().map(|standing| standing.longest_gap).max().unwrap_or_default();
-    let refused = rolled.histories.iter().flat_map(|history| &history.records);
-    let refused = refused.filter(|record| matches!(record, Record::Refused { .. })).count();
+    let histories: Vec<History> = rolled.diaries.iter().map(|diary| diary.history().clone()).collect();
+    let verdict = checker::check(&truth, &histories.iter().collect::<Vec<_>>(), Stage::AtRest);
+    let standings = || rolled.diaries.iter().map(|diary| diary.standing().clone());
+    let lost: u64 = standings().map(|standing| standing.lost).sum();
+    let turned_away: u64 = standings().map(|standing| standing.turned_away).sum();
+    let longest_gap = standings().map(|standing| standing.longest_gap).max().unwrap_or_default();
+    let refused = histories.iter().flat_map(|history| &history.records);
+    let refused = refused.filter(|noted| matches!(noted.record, Record::Refused { .. })).count();
     println!(
         "{} people, {} restarts: {} acknowledged, {} heard; {lost} quiet reconnects, {turned_away} connections refused or broken, \
          {refused} commands refused; longest gap {:.2} s, slowest node to leave {:.2} s",
-        rolled.histories.len(),
+        histories.len(),
         rolled.restarts,
         verdict.counts.acked,
         verdict.counts.heard,
@@ -170,8 +169,8 @@ async fn reckon(options: &Options, cluster: &Cluster, rolled: Rolled) -> Result<
         (rolled.slowest_to_leave < window + GRACE, format!("a node took {:?} to leave", rolled.slowest_to_leave)),
     ] {
         if !is_so {
-            return Err(Failure::Breach(format!("a rolling restart was noticed: {what}")));
+            return Err(Failure::breach(format!("a rolling restart was noticed: {what}")));
         }
     }
-    reckoning::judge(&verdict, &truth, &rolled.histories, options.seed)
+    reckoning::judge(&verdict, &truth, &histories, &USUAL, options.seed)
 }

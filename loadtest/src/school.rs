@@ -4,6 +4,7 @@
 //! know: what Homeroom makes of it; so what people may see can be computed from here, and compared.
 
 use chrono::{Days, Utc};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use std::path::Path;
 pub struct Plan {
     /// Classes.
     pub classes: usize,
-    /// Teachers of each class; they teach no other.
+    /// Teachers of each class; they teach no other at first.
     pub teachers_per_class: usize,
     /// Students in all.
     pub students: usize,
@@ -79,7 +80,12 @@ impl School {
     #[must_use]
     pub fn people(&self) -> Vec<String> {
         let guardians = (0..self.guardians.len()).map(Self::guardian);
-        self.teachers.iter().flatten().cloned().chain(guardians).collect()
+        self.staff().into_iter().chain(guardians).collect()
+    }
+
+    /// Everybody who teaches, each once.
+    fn staff(&self) -> BTreeSet<String> {
+        self.teachers.iter().flatten().cloned().collect()
     }
 
     /// Writes the files into a folder.
@@ -199,7 +205,7 @@ impl School {
                 id, "", "", "true", "school", role, id, "", given, family, "", "", "", "", "", agents, "", "",
             ])
         };
-        for teacher in self.teachers.iter().flatten() {
+        for teacher in &self.staff() {
             user(teacher, "teacher", "")?;
         }
         for student in 0..self.classes_of.len() {

@@ -2,9 +2,11 @@
 //!
 //! Owns: the SQL. Refuses to know: the server's code: it reads the tables as `migrations/` describes them.
 
-use crate::checker::history::{Kind, Stored, Truth};
-use chrono::{Days, Utc};
-use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
+use crate::checker::history::{Kind, Member, Place, Stored, StoredMark, Truth};
+use crate::roll::Roll;
+use chrono::{DateTime, Days, Utc};
+use homeroom_protocol::{ClientId, ConversationId, EventId, Mark, PersonId, RoomId};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
@@ -53,6 +55,16 @@ struct EventRow {
     author_id: Option<Uuid>,
     client_id: Option<Uuid>,
     body: Option<String>,
+    at: DateTime<Utc>,
+}
+
+/// The `body` of a change of membership.
+#[derive(Deserialize)]
+struct MemberBody {
+    person: PersonId,
+    student: Option<PersonId>,
+    joins: bool,
+    sees_after: i64,
 }
 
 impl Store {
@@ -81,17 +93,36 @@ impl Store {
         }
     }
 
-    /// All events of all rooms.
+    /// All events of all rooms, and all marks; who should be where is the roll's to say.
     ///
     /// # Errors
     /// When they can't be read.
-    pub async fn truth(&self) -> Result<Truth, sqlx::Error> {
+    pub async fn truth(&self, roll: &Roll) -> Result<Truth, sqlx::Error> {
+        // Marks first: none of them is then past the end of what is read after them.
+        let marks = self.marks().await?;
         let rows: Vec<EventRow> = rows!(
             self,
-            "SELECT room_id, seq, id, kind, conversation_id, n, root_id, author_id, client_id, body
+            "SELECT room_id, seq, id, kind, conversation_id, n, root_id, author_id, client_id, body, at
              FROM event ORDER BY room_id, seq"
         );
-        Ok(Truth { events: rows.into_iter().map(EventRow::into_stored).collect() })
+        let events = rows.into_iter().map(|row| row.into_stored(roll)).collect();
+        let mut truth = Truth { events, marks, planned: None };
+        roll.complete(&mut truth);
+        Ok(truth)
+    }
+
+    /// All marks.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn marks(&self) -> Result<Vec<StoredMark>, sqlx::Error> {
+        let rows: Vec<(Uuid, Uuid, i64, i64)> =
+            rows!(self, "SELECT conversation_id, person_id, delivered_n, read_n FROM mark");
+        let mark = |(conversation, person, delivered, read): (Uuid, Uuid, i64, i64)| StoredMark {
+            conversation: ConversationId(conversation),
+            mark: Mark { person: PersonId(person), delivered: delivered.unsigned_abs(), read: read.unsigned_abs() },
+        };
+        Ok(rows.into_iter().map(mark).collect())
     }
 
     /// The rooms of the classes, by the classes' source ids.
@@ -193,19 +224,22 @@ impl Store {
 }
 
 impl EventRow {
-    fn into_stored(self) -> Stored {
+    fn into_stored(self, roll: &Roll) -> Stored {
         let kind = match self.kind.as_str() {
             "posted" => Kind::Posted,
             "edited" => Kind::Edited,
             "retracted" => Kind::Retracted,
+            "member_joined" | "member_left" => Kind::Member,
             _ => Kind::Other,
         };
         let text = match kind {
             Kind::Posted | Kind::Edited => self.body.as_deref().and_then(text_of),
-            Kind::Retracted | Kind::Other => None,
+            Kind::Retracted | Kind::Member | Kind::Other => None,
         };
+        let room = RoomId(self.room_id);
+        let member = self.body.as_deref().filter(|_| kind == Kind::Member).and_then(|body| member_of(room, body));
         Stored {
-            room: RoomId(self.room_id),
+            room,
             seq: self.seq,
             id: EventId(self.id),
             kind,
@@ -216,8 +250,16 @@ impl EventRow {
             author: self.author_id.map(PersonId),
             client_id: self.client_id.map(ClientId),
             text,
+            member,
+            known_by: member.and_then(|_| roll.known_by(self.at)),
         }
     }
+}
+
+/// A change of membership.
+fn member_of(room: RoomId, body: &str) -> Option<Member> {
+    let MemberBody { person, student, joins, sees_after } = serde_json::from_str(body).ok()?;
+    Some(Member { place: Place { room, person, student }, joins, sees_after })
 }
 
 /// The original text of an envelope.

@@ -175,7 +175,7 @@ fn tell(options: &Options, backs: &[Back], cpu: Cpu, pages: f64, rooms: usize) -
             println!("each heard the {due} announcements that it had missed, once");
             Ok(())
         }
-        wrong => Err(Failure::Breach(format!(
+        wrong => Err(Failure::breach(format!(
             "{wrong} clients did not hear exactly the {due} announcements that they missed"
         ))),
     }

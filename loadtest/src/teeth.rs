@@ -4,10 +4,20 @@
 //! noticed.
 
 use crate::chaos;
+use crate::checker::Invariant;
 use crate::{Failure, Surroundings};
 
-/// As the server built for it calls them.
-const SABOTAGES: [&str; 4] = ["skip-hole-filling", "publish-before-commit", "live-one-early", "ignore-bell"];
+/// As the server built for it calls them, and the promise that each breaks.
+const SABOTAGES: [(&str, Invariant); 8] = [
+    ("skip-hole-filling", Invariant::Complete),
+    ("publish-before-commit", Invariant::Complete),
+    ("drop-duplicate-look-up", Invariant::OneAnswer),
+    ("live-one-early", Invariant::Complete),
+    ("ignore-bell", Invariant::Repaired),
+    ("deliver-to-revoked", Invariant::Sight),
+    ("retracted-from-ring", Invariant::Complete),
+    ("marks-on-writes", Invariant::Marks),
+];
 
 /// How it is tried.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,20 +38,24 @@ pub struct Options {
 /// # Errors
 /// When one is not noticed, or something else goes wrong.
 pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Failure> {
-    let wanted = |how: &&&str| options.only.as_deref().is_none_or(|only| only == **how);
-    for how in SABOTAGES.iter().filter(wanted) {
+    let wanted = |(how, _): &&(&str, Invariant)| options.only.as_deref().is_none_or(|only| only == *how);
+    for (how, broken) in SABOTAGES.iter().filter(wanted) {
         for seed in 1..=options.seeds {
             println!("\n{how}, seed {seed}");
             let chaos = chaos::Options::sabotaged(how, options.seconds, seed);
             match Box::pin(chaos::run(&chaos, surroundings)).await {
-                Err(Failure::Breach(story)) => {
-                    println!("noticed: {}", story.lines().take(4).collect::<Vec<_>>().join("\n  "))
+                Err(Failure::Breach { invariants, story }) if invariants.contains(broken) => {
+                    println!("noticed, {broken}: {}", story.lines().take(4).collect::<Vec<_>>().join("\n  "));
                 }
-                Ok(()) => return Err(Failure::Toothless(format!("{how} with seed {seed}"))),
+                Err(Failure::Breach { story, .. }) => {
+                    let why = format!("{how} with seed {seed} breaks {broken}, and what was noticed is: {story}");
+                    return Err(Failure::Toothless(why));
+                }
+                Ok(()) => return Err(Failure::Toothless(format!("nobody noticed {how} with seed {seed}"))),
                 Err(other) => return Err(other),
             }
         }
     }
-    println!("\nevery sabotage was noticed");
+    println!("\nevery sabotage was noticed, and called by the promise that it breaks");
     Ok(())
 }

@@ -57,7 +57,7 @@ struct Scene {
 
 /// Nothing is to be seen of what follows, if this is not so.
 fn must(is_so: bool, what: impl FnOnce() -> String) -> Result<(), Failure> {
-    if is_so { Ok(()) } else { Err(Failure::Breach(what())) }
+    if is_so { Ok(()) } else { Err(Failure::breach(what())) }
 }
 
 impl Scene {
@@ -268,9 +268,9 @@ async fn contract(cluster: &mut Cluster, options: &Options) -> Result<(), Failur
     match tokio::time::timeout(Duration::from_secs(30), node.start()).await {
         Ok(Err(NodeError::NotReady { log })) if log.contains("the database needs schema version") => {}
         Ok(Ok(())) => {
-            return Err(Failure::Breach("the old version runs on a schema that is too new for it".to_owned()));
+            return Err(Failure::breach("the old version runs on a schema that is too new for it".to_owned()));
         }
-        other => return Err(Failure::Breach(format!("the old version does not say why it does not start: {other:?}"))),
+        other => return Err(Failure::breach(format!("the old version does not say why it does not start: {other:?}"))),
     }
     replace(node, &options.next).await
 }

@@ -8,7 +8,7 @@ use homeroom_protocol::SUBPROTOCOL;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Largest frame read: the limit of what is kept in memory for one connection.
 const LARGEST: usize = 1024 * 1024;
@@ -31,7 +31,23 @@ impl Wire {
         if !server.ip().is_loopback() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "load goes to this machine only"));
         }
-        let mut stream = TcpStream::connect(server).await?;
+        Self::upgrade(TcpStream::connect(server).await?, server).await
+    }
+
+    /// The same with hardly any room for what comes: what is not read soon stays with the server.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn open_narrow(server: SocketAddr) -> io::Result<Self> {
+        if !server.ip().is_loopback() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "load goes to this machine only"));
+        }
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4 * 1024)?;
+        Self::upgrade(socket.connect(server).await?, server).await
+    }
+
+    async fn upgrade(mut stream: TcpStream, server: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let request = format!(
             "GET /ws HTTP/1.1\r\nhost: {server}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\

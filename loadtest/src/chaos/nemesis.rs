@@ -54,7 +54,7 @@ impl Fault {
     /// What is broken when this fault is not repaired in time.
     pub fn invariant(self) -> Invariant {
         match self {
-            Self::KillRedis | Self::QuietRedis | Self::PauseRedis | Self::FlushRedis => Invariant::BusCostsLatency,
+            Self::KillRedis | Self::PauseRedis | Self::FlushRedis => Invariant::BusCostsLatency,
             _ => Invariant::Repaired,
         }
     }

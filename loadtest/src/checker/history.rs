@@ -2,15 +2,41 @@
 //!
 //! Owns: the records. Refuses to know: how they were gathered, and what makes them right.
 
-use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId, RoomId};
-use std::collections::{BTreeMap, BTreeSet};
+use super::Invariant;
+use homeroom_protocol::{ClientId, ConversationId, EventId, Mark, PersonId, ResetReason, RoomId};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 /// What the database holds, by room and seq.
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
     /// All events.
     pub events: Vec<Stored>,
+    /// All marks.
+    pub marks: Vec<StoredMark>,
+    /// Who should be in which room by the school's own files; nothing where nobody knows.
+    pub planned: Option<BTreeSet<Place>>,
+}
+
+/// Somebody's place in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The room.
+    pub room: RoomId,
+    /// Who.
+    pub person: PersonId,
+    /// For a guardian: through whom. Staff have none.
+    pub student: Option<PersonId>,
+}
+
+/// A mark of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredMark {
+    /// In which conversation.
+    pub conversation: ConversationId,
+    /// Whose, and how far.
+    pub mark: Mark,
 }
 
 /// An event of the database.
@@ -36,6 +62,22 @@ pub struct Stored {
     pub client_id: Option<ClientId>,
     /// What was said then.
     pub text: Option<String>,
+    /// The change of membership that it is.
+    pub member: Option<Member>,
+    /// For a change of membership during the run: when it was known to be committed, on the run's clock. It may have been
+    /// committed a little earlier.
+    pub known_by: Option<Duration>,
+}
+
+/// A change of membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Whose.
+    pub place: Place,
+    /// Joined, or left.
+    pub joins: bool,
+    /// What they may see begins after this seq.
+    pub sees_after: i64,
 }
 
 /// What an event is.
@@ -47,7 +89,9 @@ pub enum Kind {
     Edited,
     /// Taken back.
     Retracted,
-    /// Anything else: memberships, and what a newer version knows.
+    /// Somebody joined or left.
+    Member,
+    /// Anything else: what a newer version knows.
     Other,
 }
 
@@ -58,19 +102,30 @@ pub struct History {
     pub person: PersonId,
     /// For stories.
     pub name: String,
-    /// What they may see.
-    pub sight: BTreeMap<RoomId, Sight>,
+    /// How it listens.
+    pub listening: Listening,
     /// In the order in which the client did and heard it.
-    pub records: Vec<Record>,
+    pub records: Vec<Noted>,
 }
 
-/// What a person may see of a room.
+/// How a client listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listening {
+    /// Takes in everything at once: the moment of its hearing says when it was handed over.
+    AtOnce,
+    /// Takes in everything, some of it long after it was handed over.
+    Late,
+    /// Only sends.
+    NotAtAll,
+}
+
+/// A record with its moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
-    /// Staff.
-    All,
-    /// A guardian: announcements and their own conversations.
-    Only(BTreeSet<ConversationId>),
+pub struct Noted {
+    /// On the run's clock, the same for all clients.
+    pub at: Duration,
+    /// What was done or heard.
+    pub record: Record,
 }
 
 /// Something that a client did or heard.
@@ -80,6 +135,8 @@ pub enum Record {
     Said {
         /// With this client id.
         client_id: ClientId,
+        /// In this room.
+        room: RoomId,
         /// In this conversation.
         conversation: ConversationId,
         /// This.
@@ -103,13 +160,127 @@ pub enum Record {
     },
     /// It was handed an event.
     Heard(Heard),
+    /// It starts in a room: all after this event comes, or all since its membership began.
+    Began {
+        /// Which.
+        room: RoomId,
+        /// After which event.
+        position: Option<EventId>,
+    },
     /// It was told to start a room anew.
     Reset {
         /// Which.
         room: RoomId,
+        /// After which event.
+        position: Option<EventId>,
+        /// Why.
+        reason: ResetReason,
     },
-    /// It noticed a breach of the protocol itself.
-    Anomaly(String),
+    /// The server refused something that was not said in a conversation: a mark, mostly.
+    Complaint(String),
+    /// It was told that it is in a room no more.
+    Left {
+        /// Which.
+        room: RoomId,
+    },
+    /// It said that a conversation is delivered, and read, so far.
+    Marked {
+        /// Which.
+        conversation: ConversationId,
+        /// Delivered up to here.
+        delivered: u64,
+        /// Read up to here; 0 when that was not said.
+        read: u64,
+    },
+    /// It was told how far somebody's marks are.
+    Told {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Whose, and how far.
+        mark: Mark,
+    },
+    /// It was given a fresh snapshot of its conversations after all had come to rest.
+    Snapshot {
+        /// The marks in it: its own, and those that it may know of.
+        marks: Vec<(ConversationId, Mark)>,
+    },
+    /// It did something that only a hostile client does.
+    Did(Deed),
+    /// It noticed a breach itself.
+    Anomaly(Invariant, String),
+}
+
+/// What is counted, so that a run in which it never happened is not taken for a good one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deed {
+    /// A message was stored.
+    Posted,
+    /// A message was changed.
+    Edited,
+    /// A message was taken back.
+    Retracted,
+    /// A client said how far it has come.
+    Marked,
+    /// Somebody was added to a room.
+    Joined,
+    /// Somebody was removed from a room.
+    Left,
+    /// A client began a room anew because what it may see had changed.
+    Reset,
+    /// The same client id was sent over two sockets at once.
+    SentTwice,
+    /// Another content was sent under a client id that was used.
+    Contradicted,
+    /// A client read far slower than it was sent to.
+    ReadSlowly,
+    /// A client stopped reading, and asked for more all the same.
+    StoppedReading,
+    /// A client broke its connection and came back at once.
+    CameBack,
+    /// A client was away for seconds.
+    WasAway,
+}
+
+impl Deed {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Posted,
+        Self::Edited,
+        Self::Retracted,
+        Self::Marked,
+        Self::Joined,
+        Self::Left,
+        Self::Reset,
+        Self::SentTwice,
+        Self::Contradicted,
+        Self::ReadSlowly,
+        Self::StoppedReading,
+        Self::CameBack,
+        Self::WasAway,
+    ];
+}
+
+/// What everybody does, in every run.
+pub const USUAL: [Deed; 4] = [Deed::Posted, Deed::Edited, Deed::Retracted, Deed::Marked];
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Posted => "messages posted",
+            Self::Edited => "messages edited",
+            Self::Retracted => "messages taken back",
+            Self::Marked => "marks said",
+            Self::Joined => "people added to rooms",
+            Self::Left => "people removed from rooms",
+            Self::Reset => "rooms begun anew by a client",
+            Self::SentTwice => "client ids sent over two sockets at once",
+            Self::Contradicted => "client ids used for another content",
+            Self::ReadSlowly => "stretches read slowly",
+            Self::StoppedReading => "times reading was stopped",
+            Self::CameBack => "connections broken and made again",
+            Self::WasAway => "absences of seconds",
+        })
+    }
 }
 
 /// Something said.

@@ -21,8 +21,12 @@ pub enum Invariant {
     BusCostsLatency = 6,
     /// What was missed is repaired soon.
     Repaired = 7,
-    /// Nobody is told what they may not know.
+    /// A slow client delays nobody.
+    NobodyWaits = 8,
+    /// Nobody is told what they may not know, nor later than 2 s after they may not know it any more.
     Sight = 9,
+    /// Marks only rise, never past the end, and only as far as a client said; all devices agree.
+    Marks = 11,
 }
 
 impl Invariant {
@@ -43,7 +47,9 @@ impl fmt::Display for Invariant {
             Self::Complete => "received whole, once, in order, as it stands now, or reset",
             Self::BusCostsLatency => "Redis costs latency only",
             Self::Repaired => "what was missed is repaired soon",
+            Self::NobodyWaits => "a slow client delays nobody",
             Self::Sight => "nobody is told what they may not know",
+            Self::Marks => "marks move by a client's word only, and never back",
         };
         write!(f, "{} ({words})", self.number())
     }

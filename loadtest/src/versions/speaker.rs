@@ -42,7 +42,7 @@ impl Speaker {
             match frame["type"].as_str() {
                 Some("event") if here => missed.push(frame),
                 Some("caught_up") if here => return Ok((speaker, missed)),
-                Some("reset") => return Err(Failure::Breach(format!("a position is not known any more: {frame}"))),
+                Some("reset") => return Err(Failure::breach(format!("a position is not known any more: {frame}"))),
                 _ => {}
             }
         }
@@ -96,7 +96,7 @@ impl Speaker {
     }
 
     async fn read(&mut self) -> Result<Value, Failure> {
-        let silent = |_| Failure::Breach("a node says nothing where something is due".to_owned());
+        let silent = |_| Failure::breach("a node says nothing where something is due".to_owned());
         let text = timeout(PATIENCE, self.wire.next()).await.map_err(silent)??;
         serde_json::from_slice(text).map_err(|error| Failure::Broken(format!("a frame is not JSON: {error}")))
     }

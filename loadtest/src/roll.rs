@@ -1,0 +1,104 @@
+//! The roll: who may be heard by whom at present, by the school's files, and what an import made of them when.
+//!
+//! Owns: what is expected of memberships, told apart from what the server says of them. Refuses to know: how files are imported.
+
+use crate::checker::history::{Place, Truth};
+use chrono::{DateTime, Utc};
+use homeroom_protocol::{ConversationId, PersonId, RoomId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What a person may see of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// Staff.
+    All,
+    /// A guardian: announcements and their own conversations.
+    Only(BTreeSet<ConversationId>),
+}
+
+/// What everybody may see.
+pub type Sights = BTreeMap<PersonId, BTreeMap<RoomId, Sight>>;
+
+/// When an import ran, by the time of day, and when it was known to be done, by the run's clock.
+#[derive(Debug, Clone, Copy)]
+struct Import {
+    began: DateTime<Utc>,
+    ended: DateTime<Utc>,
+    known_by: Duration,
+}
+
+/// The roll. Clones are the same roll.
+#[derive(Debug, Clone)]
+pub struct Roll(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    sights: Sights,
+    /// What is being imported.
+    next: Option<Sights>,
+    planned: BTreeSet<Place>,
+    imports: Vec<Import>,
+}
+
+impl Roll {
+    /// As the run begins.
+    #[must_use]
+    pub fn new(sights: Sights, planned: BTreeSet<Place>) -> Self {
+        Self(Arc::new(Mutex::new(State { sights, next: None, planned, imports: Vec::new() })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody may hear a conversation, for sure: while files are being imported, by the old ones and by the new.
+    #[must_use]
+    pub fn sees(&self, person: PersonId, room: RoomId, conversation: ConversationId) -> bool {
+        let state = self.state();
+        let sees = |sights: &Sights| match sights.get(&person).and_then(|rooms| rooms.get(&room)) {
+            Some(Sight::All) => true,
+            Some(Sight::Only(theirs)) => theirs.contains(&conversation),
+            None => false,
+        };
+        sees(&state.sights) && state.next.as_ref().is_none_or(sees)
+    }
+
+    /// Whether nothing is being imported.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state().next.is_none()
+    }
+
+    /// These files are going to be imported.
+    pub fn begin(&self, next: Sights) {
+        self.state().next = Some(next);
+    }
+
+    /// They were imported.
+    pub fn end(&self, planned: BTreeSet<Place>, began: DateTime<Utc>, known_by: Duration) {
+        let mut state = self.state();
+        if let Some(next) = state.next.take() {
+            state.sights = next;
+        }
+        state.planned = planned;
+        state.imports.push(Import { began, ended: Utc::now(), known_by });
+    }
+
+    /// When a change of membership of this time of day was known to be committed; nothing when it is from before the run. Nobody else
+    /// changes them, so the import that ran then made it.
+    #[must_use]
+    pub fn known_by(&self, at: DateTime<Utc>) -> Option<Duration> {
+        // What is stored has no more than microseconds.
+        let slack = chrono::TimeDelta::milliseconds(1);
+        let state = self.state();
+        let of_then = state.imports.iter().find(|import| import.began - slack <= at && at <= import.ended + slack);
+        of_then.map(|import| import.known_by)
+    }
+
+    /// Says in what was read from the database who should be where.
+    pub fn complete(&self, truth: &mut Truth) {
+        truth.planned = Some(self.state().planned.clone());
+    }
+}
