@@ -24,11 +24,14 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     let banner = banner(model);
+    let notice = footer(model, frame.area().width);
+    let room = usize::from(frame.area().height / 3).max(1);
+    let notice: Vec<Line<'_>> = notice.into_iter().take(room).collect();
     let [head, line, body, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(u16::from(banner.is_some())),
         Constraint::Fill(1),
-        Constraint::Length(1),
+        Constraint::Length(u16::try_from(notice.len()).unwrap_or(1)),
     ])
     .areas(frame.area());
     header(frame, head, model);
@@ -45,7 +48,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     } else {
         conversation(frame, body, model);
     }
-    footer(frame, foot, model);
+    frame.render_widget(Text::from(notice), foot);
 }
 
 fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -75,15 +78,18 @@ fn banner(model: &Model) -> Option<(String, Style)> {
     }
 }
 
-fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let line = match (&model.notice, model.focus) {
-        (Some(notice), _) => Line::styled(format!(" {notice}"), Style::new().fg(Color::Yellow)),
-        (None, Focus::List) => Line::styled(" ↑↓ choose · Enter open · Ctrl-C quit", DIM),
-        (None, Focus::Conversation) => {
-            Line::styled(" Enter send · Alt-Enter new line · PgUp older · Esc list · /help", DIM)
+/// What was asked for or went wrong, whole; else which keys there are.
+fn footer(model: &Model, width: u16) -> Vec<Line<'static>> {
+    match (&model.notice, model.focus) {
+        (Some(notice), _) => {
+            let lines = textwrap::wrap(notice, usize::from(width).saturating_sub(2).max(1));
+            lines.iter().map(|line| Line::styled(format!(" {line}"), Style::new().fg(Color::Yellow))).collect()
         }
-    };
-    frame.render_widget(line, area);
+        (None, Focus::List) => vec![Line::styled(" ↑↓ choose · Enter open · Ctrl-C quit", DIM)],
+        (None, Focus::Conversation) => {
+            vec![Line::styled(" Enter send · Alt-Enter new line · PgUp older · Esc list · /help", DIM)]
+        }
+    }
 }
 
 fn list(frame: &mut Frame<'_>, area: Rect, model: &Model) {

@@ -224,3 +224,16 @@ fn days_have_names() {
     let name = |days| day_name(today - chrono::Days::new(days), today);
     assert_eq!([name(0), name(1), name(3), name(30)], ["Today", "Yesterday", "Saturday", "Sunday, 25 October 2026"]);
 }
+
+#[test]
+fn help_is_shown_whole_on_a_narrow_terminal_too() {
+    let mut desk = Desk::new();
+    desk.model.chosen = 1;
+    desk.model.open_chosen();
+    desk.model.compose.insert("/help");
+    desk.model.enter();
+    for width in [40, 80, 100] {
+        let drawn = desk.drawn(width, 24);
+        assert!(drawn.contains("/edit TEXT") && drawn.contains("/quit"), "{drawn}");
+    }
+}
