@@ -188,6 +188,23 @@ async fn version_1_2_says_roles_in_their_own_file(ground: Ground) {
     let report = import(&log, &zip).await.unwrap();
     assert_eq!((report.people.added, report.guardianships.added, report.places.added), (3, 1, 4));
     assert!(none(&import(&log, &zip).await.unwrap()));
+
+    // A role counts within its days: who was at the school until last year is no longer its staff, nor is who comes later.
+    let roles = |teacher: &str| {
+        format!(
+            "sourcedId,userSourcedId,roleType,role,orgSourcedId,beginDate,endDate\n\
+             r1,u-t,primary,teacher,s1,{teacher}\nr2,u-s,primary,student,s1,,\nr3,u-g1,primary,guardian,s1,2020-01-01,2999-12-31\n"
+        )
+    };
+    for (days, places) in [
+        (",2025-07-31", Changes { removed: 1, ..Changes::default() }),
+        ("2025-08-01,2999-07-31", Changes { added: 1, ..Changes::default() }),
+        ("2999-08-01,", Changes { removed: 1, ..Changes::default() }),
+    ] {
+        file("roles.csv", &roles(days));
+        let report = changes_twice(&log, folder.path()).await;
+        assert_eq!((report.people.changed, report.places), (1, places), "{days}");
+    }
 }
 
 /// The same small school in both versions, each with nothing but the required columns.

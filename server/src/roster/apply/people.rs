@@ -6,6 +6,7 @@ use super::{Applying, ROWS, Wanted};
 use crate::roster::ImportError;
 use crate::roster::files::{self, File, Mode, Version};
 use crate::{execute, fetch_all, fetch_among};
+use chrono::Utc;
 use homeroom_protocol::Language;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -103,8 +104,14 @@ impl Applying<'_> {
             }
         }
         if self.source.mode(File::Roles) != Mode::Absent {
+            let today = Utc::now().date_naive().format("%Y-%m-%d").to_string();
             for row in self.staged.roles_of(ids).await? {
                 let values = row.values();
+                let (begins, ends) = (files::date(values.get("beginDate")), files::date(values.get("endDate")));
+                // Days compare as texts; an empty one is before all others.
+                if begins > today.as_str() || (!ends.is_empty() && ends < today.as_str()) {
+                    continue;
+                }
                 let at = RoleAt {
                     role: values.get("role").to_ascii_lowercase(),
                     org: values.get("orgSourcedId").to_owned(),
