@@ -4,7 +4,7 @@
 
 use crate::node::{Ground, Node, log, post, repository};
 use homeroom::log::Log;
-use homeroom::roster::{self, ImportError, ImportOptions, Report};
+use homeroom::roster::{self, Changes, ImportError, ImportOptions, Report};
 use homeroom_protocol::Address;
 use std::fs;
 use std::io::{Cursor, Write};
@@ -57,6 +57,51 @@ async fn a_zip_is_taken_by_the_last_parts_of_its_names_and_leads_nowhere() {
     fs::write(&file, zip(&files)).unwrap();
     assert_eq!(import(&log, &file).await.unwrap().orgs.added, 1);
     assert!(!ground.folder.path().join("manifest.csv").exists() && !inside.join("evil.csv").exists());
+}
+
+/// The same file as another system writes it: columns the other way round, one that nobody knows, all in quotes, CR LF, a byte order mark.
+fn otherwise(file: &Path) -> Vec<u8> {
+    let mut reader = csv::Reader::from_path(file).unwrap();
+    let style = csv::QuoteStyle::Always;
+    let mut writer = csv::WriterBuilder::new()
+        .quote_style(style)
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(vec![0xEF, 0xBB, 0xBF]);
+    let turned = |record: &csv::StringRecord, more: &str| {
+        let mut values: Vec<String> = record.iter().rev().map(str::to_owned).collect();
+        values.insert(1, more.to_owned());
+        values
+    };
+    writer.write_record(turned(reader.headers().unwrap(), "metadata.notes, of all kinds")).unwrap();
+    for record in reader.records() {
+        writer.write_record(turned(&record.unwrap(), "he said \"yes\",\nand left")).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn a_school_is_the_same_however_its_files_are_written() {
+    let ground = Ground::sqlite();
+    let log = log(&ground).await;
+    for name in ["server/tests/fixtures/oneroster-1.1-min", "server/tests/fixtures/oneroster-1.2-min", "demo/school"] {
+        let plain = repository().join(name);
+        let options = ImportOptions { allow_mass_removal: true, ..ImportOptions::default() };
+        roster::import(log.db(), &log, &plain, &options, &|_| {}).await.unwrap();
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for entry in fs::read_dir(&plain).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+            // What a Mac puts beside each file of a zip.
+            files.push((format!("__MACOSX/export 2026/._{file}"), b"\0\x05\x16\x07".to_vec()));
+            let turned = if file == "manifest.csv" { fs::read(&path).unwrap() } else { otherwise(&path) };
+            files.push((format!("export 2026/{file}"), turned));
+        }
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let packed = ground.folder.path().join("export.zip");
+        fs::write(&packed, zip(&files)).unwrap();
+        let report = import(&log, &packed).await.unwrap();
+        assert!(report.lines().iter().all(|(_, changes)| *changes == Changes::default()), "{name}: {report:?}");
+    }
 }
 
 #[tokio::test]
