@@ -155,9 +155,9 @@ impl From<UnreadableFile> for ImportError {
 /// The right to import: one at a time for a database, whatever process or node asks.
 enum Turn {
     /// A connection that holds an advisory lock; closing it gives the lock back.
-    Postgres { _connection: sqlx::PgConnection },
+    Postgres { connection: sqlx::PgConnection },
     /// A locked file beside the database.
-    Sqlite { _file: std::fs::File },
+    Sqlite { file: std::fs::File },
 }
 
 /// The advisory lock's number; nothing else here uses one.
@@ -170,13 +170,28 @@ impl Turn {
                 let mut connection = sqlx::PgConnection::connect_with(&pool.connect_options()).await?;
                 let (taken,): (bool,) =
                     sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(TURN).fetch_one(&mut connection).await?;
-                if taken { Ok(Self::Postgres { _connection: connection }) } else { Err(ImportError::Running) }
+                if taken { Ok(Self::Postgres { connection }) } else { Err(ImportError::Running) }
             }
             Engine::Sqlite(pool) => {
                 let path = pool.connect_options().get_filename().with_extension("import-lock");
                 let unlockable = |error| ImportError::Unreadable(format!("{}: {error}", path.display()));
                 let file = std::fs::File::create(&path).map_err(unlockable)?;
-                if file.try_lock().is_ok() { Ok(Self::Sqlite { _file: file }) } else { Err(ImportError::Running) }
+                if file.try_lock().is_ok() { Ok(Self::Sqlite { file }) } else { Err(ImportError::Running) }
+            }
+        }
+    }
+
+    /// Gives it back, so that the next one can have it at once. Where this is not come to, the end of the connection or of the file
+    /// does it, and later: a database takes its time to notice, and a process that is just being started holds the file, too.
+    async fn give_back(self) {
+        match self {
+            Self::Postgres { mut connection } => {
+                // Whatever fails here, the connection ends.
+                let _given = sqlx::query("SELECT pg_advisory_unlock($1)").bind(TURN).execute(&mut connection).await;
+                let _closed = connection.close().await;
+            }
+            Self::Sqlite { file } => {
+                let _given = file.unlock();
             }
         }
     }
@@ -193,8 +208,19 @@ pub async fn import(
     options: &ImportOptions,
     progress: &OnProgress<'_>,
 ) -> Result<Report, ImportError> {
-    // Let go of when this returns, however it does.
-    let _turn = Turn::take(db).await?;
+    let turn = Turn::take(db).await?;
+    let outcome = import_in_turn(db, log, path, options, progress).await;
+    turn.give_back().await;
+    outcome
+}
+
+async fn import_in_turn(
+    db: &Db,
+    log: &Log,
+    path: &Path,
+    options: &ImportOptions,
+    progress: &OnProgress<'_>,
+) -> Result<Report, ImportError> {
     let source = Source::open(path)?;
     let staged = Staged::read(&source, progress).await?;
     progress(Progress { stage: "checking".to_owned(), done: 0, total: 1 });
