@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// What it said.
-struct Report {
+pub struct Report {
     code: i32,
     verdict: String,
     findings: Vec<Value>,
@@ -23,7 +23,7 @@ struct Report {
 
 impl Report {
     /// The worst state of a check, and what was found and advised.
-    fn of(&self, check: &str) -> (&str, String) {
+    pub fn of(&self, check: &str) -> (&str, String) {
         let of_it = self.findings.iter().filter(|finding| finding["check"] == check);
         let rank = |finding: &&Value| ["ok", "attention", "broken"].iter().position(|state| finding["state"] == *state);
         let worst = of_it.max_by_key(rank).unwrap_or_else(|| panic!("{check} was not looked at: {:?}", self.findings));
@@ -60,7 +60,7 @@ fn report(mut command: Command) -> Report {
     Report { code: output.status.code().unwrap(), verdict: said["verdict"].as_str().unwrap().to_owned(), findings }
 }
 
-fn examine(data: &Path, settings: &[(&str, &str)]) -> Report {
+pub fn examine(data: &Path, settings: &[(&str, &str)]) -> Report {
     let mut command = homeroom(data);
     command.envs(settings.iter().copied());
     report(command)

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-fn announcement(room: RoomId, author: homeroom_protocol::PersonId, text: &str) -> Append {
+pub fn announcement(room: RoomId, author: homeroom_protocol::PersonId, text: &str) -> Append {
     let draft = Draft { language: Language::english(), text: text.to_owned(), protected: Vec::new() };
     let envelope = Box::new(draft.into_envelope(|_| Vec::new()).unwrap());
     let what = What::Post { to: Address::Announcements, envelope, urgent: false };

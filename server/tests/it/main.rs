@@ -23,6 +23,7 @@ mod redis;
 mod restore;
 mod roster;
 mod roster_files;
+mod standby;
 mod starting;
 mod tls;
 mod turns;

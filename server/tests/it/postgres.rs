@@ -27,6 +27,35 @@ pub async fn database() -> String {
     SERVER.database().await
 }
 
+/// Sends a signal to one of a server's processes; whether it was there.
+fn signal(name: &str, process: &str) -> bool {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process).stderr(Stdio::null()).status();
+    sent.unwrap().success()
+}
+
+/// One of a server's processes, stopped where it is. It goes on when this value goes: a server waits for all of its own.
+pub struct Stopped(String);
+
+impl Stopped {
+    pub fn new(process: i32) -> Self {
+        let process = process.to_string();
+        assert!(signal("STOP", &process));
+        Self(process)
+    }
+
+    /// Ends it where it is.
+    pub fn kill(self) {
+        assert!(signal("KILL", &self.0));
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _gone = signal("CONT", &self.0);
+    }
+}
+
 impl Server {
     /// A fresh, empty database; gives its URL.
     pub async fn database(&self) -> String {
@@ -38,8 +67,31 @@ impl Server {
         url(&name)
     }
 
+    /// The same database on another server that has it, too.
+    pub fn url_of(&self, url: &str) -> String {
+        format!("{}?host={}", url.split('?').next().unwrap(), self.socket.display())
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&self) {
+        let first = std::fs::read_to_string(self.socket.join("data/postmaster.pid")).unwrap();
+        assert!(signal("KILL", first.lines().next().unwrap()));
+    }
+
     /// Starts one as Debian configures it, but for these settings.
     pub fn start(settings: &str) -> Self {
+        let initdb = "initdb -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync";
+        Self::start_on(initdb, settings)
+    }
+
+    /// A copy of this one that follows it, made as docs/operations.md says.
+    pub fn standby(&self) -> Self {
+        let host = self.socket.display();
+        Self::start_on(&format!("pg_basebackup -h {host} -U postgres --write-recovery-conf --checkpoint=fast"), "")
+    }
+
+    /// Starts one whose data folder a program of PostgreSQL makes.
+    fn start_on(make: &str, settings: &str) -> Self {
         let bin = Path::new("/usr/lib/postgresql/15/bin");
         assert!(bin.join("initdb").exists(), "PostgreSQL 15 is missing: run scripts/setup.sh test");
         let folder = std::env::temp_dir().join(format!("homeroom-postgres-{}", Uuid::now_v7().simple()));
@@ -52,12 +104,12 @@ impl Server {
             r#"
             cd /; umask 077
             {owner}
-            {unprivileged} {bin}/initdb -D {folder}/data -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >{folder}/initdb.log 2>&1 || exit 1
+            {unprivileged} {bin}/{make} -D {folder}/data >{folder}/make.log 2>&1 || exit 1
             {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= {settings} \
                 -c shared_buffers=32MB >{folder}/postgres.log 2>&1 &
             server=$!
             cat >/dev/null
-            kill -INT $server; wait $server; rm -rf {folder}
+            kill -INT $server 2>/dev/null; wait $server; rm -rf {folder}
             "#,
             owner = if is_root { format!("chown nobody {}", folder.display()) } else { String::new() },
             bin = bin.display(),
