@@ -17,6 +17,7 @@ use homeroom::db::{Db, Engine};
 use homeroom::live::tail::Tails;
 use homeroom::log::bell::Bell;
 use homeroom::log::{Append, Listeners, Log, What};
+use homeroom::trace::Traces;
 use homeroom_protocol::{Address, ClientId, Draft, Language, RoomId};
 use node::{Ground, School, staff};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Listening {
 
 impl Listening {
     async fn holding(db: &Db, rooms: &[RoomId]) -> Self {
-        let tails = Tails::new(db.clone(), Arc::new(Silent), true);
+        let tails = Tails::new(db.clone(), Arc::new(Silent), true, Traces::off());
         let hold = |room: &RoomId| {
             let (tails, room) = (tails.clone(), *room);
             async move { tails.hold(room, 0).await.map(drop) }

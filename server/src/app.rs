@@ -17,6 +17,7 @@ use crate::log::bell::{Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Measured};
 use crate::tls::{self, Tls, TlsError};
+use crate::trace::{Export, NotTraced, Traces};
 use crate::web::{self, Api};
 use actix_http::HttpService;
 use actix_server::{Server, ServerHandle};
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The certificate, or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Traces can't be sent.
+    #[error(transparent)]
+    Traces(#[from] NotTraced),
     /// An address can't be listened on.
     #[error(
         "can't listen on {address}: {source}; is another homeroom running there? Choose another address with --listen"
@@ -94,6 +98,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 /// [`StartError`].
 pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, StartError> {
     let tls = config.tls.as_ref().map(Tls::new).transpose()?.map(Arc::new);
+    let traces = config.traces.as_ref().map_or_else(|| Ok(Traces::off()), Export::start)?;
     let db = Db::open(&config.database).await?;
     let needs_bell = matches!(db.writes(), Engine::Postgres(_));
     let bus_counts = Arc::new(bus::Counts::default());
@@ -104,19 +109,20 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         let (bus, heard) = Redis::start(&config.redis_urls, bus_counts.clone());
         (Arc::new(bus), heard)
     };
-    let tails = Tails::new(db.clone(), bus.clone(), needs_bell);
+    let tails = Tails::new(db.clone(), bus.clone(), needs_bell, traces.clone());
     let measured = Measured::default();
-    let log = Log::start(&db, listeners(&tails, &bus, &measured));
+    let log = Log::start(&db, listeners(&tails, &bus, &measured, &traces));
     let node = Arc::new(Node {
         log,
         tails: tails.clone(),
         bus,
         public_origin: config.public_url.clone(),
+        traces: traces.clone(),
         draining: AtomicBool::new(false),
         counts: Counts::default(),
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn(hear(heard, tails.clone(), measured.clone()));
+    tasks.spawn(hear(heard, tails.clone(), measured.clone(), traces));
     if needs_bell {
         tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
     }
@@ -208,6 +214,7 @@ impl Running {
             self.server.stop(true).await;
             self.tasks.shutdown().await;
             node.log.db().close().await;
+            node.traces.finish().await;
         };
         if tokio::time::timeout_at(deadline, orderly).await.is_err() {
             tracing::warn!("the drain window is over: what is not finished is left");
@@ -228,15 +235,16 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// What this node's lanes commit goes to its own tails first, then to the others.
-fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, measured: &Measured) -> Listeners {
+fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, measured: &Measured, traces: &Traces) -> Listeners {
     let committed = {
-        let (tails, bus, measured) = (tails.clone(), bus.clone(), measured.clone());
+        let (tails, bus, measured, traces) = (tails.clone(), bus.clone(), measured.clone(), traces.clone());
         move |entries: &[Arc<crate::log::Entry>]| {
             tails.accept(entries);
             measured.appended(entries);
             for of_room in entries.chunk_by(|a, b| a.event.room == b.event.room) {
                 if let Some(first) = of_room.first() {
-                    bus.publish(News::Entries(first.event.room, of_room.into()));
+                    let (entries, _steps) = traces.pass_on("publish", of_room);
+                    bus.publish(News::Entries(first.event.room, entries));
                 }
             }
         }
@@ -254,14 +262,21 @@ fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, measured: &Measured) -> Listener
         committed: Arc::new(committed),
         moved: Arc::new(moved),
         batch: Arc::new(move |size, took| measured.batch(size, took)),
+        traces: traces.clone(),
     }
 }
 
 /// Takes in what other nodes tell.
-async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails, measured: Measured) {
+async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails, measured: Measured, traces: Traces) {
     while let Some(news) = heard.recv().await {
         measured.heard(&news);
-        tails.hear(news);
+        match news {
+            News::Entries(room, entries) => {
+                let (entries, _steps) = traces.pass_on("hear", &entries);
+                tails.hear(News::Entries(room, entries));
+            }
+            other => tails.hear(other),
+        }
     }
 }
 

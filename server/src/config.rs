@@ -5,6 +5,7 @@
 
 use crate::db::Location;
 use crate::tls;
+use crate::trace;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +29,7 @@ pub struct Setting {
 }
 
 /// All settings.
-pub const SETTINGS: [Setting; 13] = [
+pub const SETTINGS: [Setting; 15] = [
     Setting {
         key: "listen",
         flag: "listen",
@@ -87,6 +88,20 @@ pub const SETTINGS: [Setting; 13] = [
         secret: false,
     },
     Setting {
+        key: "otlp_endpoint",
+        flag: "otlp-endpoint",
+        help: "Collector of OpenTelemetry that gets traces of messages (OTLP over HTTP), such as http://127.0.0.1:4318",
+        default: "",
+        secret: true,
+    },
+    Setting {
+        key: "trace_ratio",
+        flag: "trace-ratio",
+        help: "Which share of the messages is traced, from 0 to 1, where there is a collector",
+        default: "0.01",
+        secret: false,
+    },
+    Setting {
         key: "workers",
         flag: "workers",
         help: "Threads that serve sessions; 0 takes one for each core",
@@ -138,6 +153,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Where to serve metrics.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where traces go, and which.
+    pub traces: Option<trace::Export>,
     /// Threads that serve sessions.
     pub workers: usize,
     /// How long sessions have to leave.
@@ -298,6 +315,7 @@ impl Reading {
         }
         let tls = self.tls();
         let trusted_proxies = self.networks("trusted_proxies");
+        let traces = self.traces();
         let log_format = match self.value("log_format").as_str() {
             "json" => LogFormat::Json,
             "text" => LogFormat::Text,
@@ -322,6 +340,7 @@ impl Reading {
             tls,
             trusted_proxies,
             metrics_listen,
+            traces,
             workers,
             drain: Duration::from_secs(drain),
             log,
@@ -356,6 +375,21 @@ impl Reading {
             self.refuse(key, "takes addresses or networks with commas between, such as 10.0.0.7, 10.1.0.0/16");
         }
         networks.unwrap_or_default()
+    }
+
+    /// Where traces go, if anywhere.
+    fn traces(&mut self) -> Option<trace::Export> {
+        let takes = "takes a number from 0 to 1, such as 0.01 for one message in a hundred";
+        let ratio = self.parsed("trace_ratio", takes).unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&ratio) {
+            self.refuse("trace_ratio", takes);
+        }
+        let endpoint = self.value("otlp_endpoint");
+        let is_address = endpoint.starts_with("http://") || endpoint.starts_with("https://");
+        if !endpoint.is_empty() && !is_address {
+            self.refuse("otlp_endpoint", "takes http:// or https://, a host and a port, such as http://127.0.0.1:4318");
+        }
+        is_address.then_some(trace::Export { endpoint, ratio })
     }
 
     /// Both files or none, and they have to be of use.
@@ -421,6 +455,7 @@ impl Config {
             tls: None,
             trusted_proxies: Vec::new(),
             metrics_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            traces: None,
             workers: 2,
             drain: Duration::from_secs(1),
             log: "warn".to_owned(),

@@ -21,4 +21,5 @@ pub mod metrics;
 pub mod roster;
 pub mod sabotage;
 pub mod tls;
+pub mod trace;
 pub mod web;

@@ -19,6 +19,7 @@ mod worker;
 
 use crate::bus::{Bus, News};
 use crate::log::Log;
+use crate::trace::Traces;
 use homeroom_protocol::{CloseCode, ServerFrame, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -36,6 +37,8 @@ pub struct Node {
     pub bus: Arc<dyn Bus>,
     /// `https://school.example`, where browsers may come from besides the host that they ask.
     pub public_origin: Option<String>,
+    /// Which messages are traced.
+    pub traces: Traces,
     /// No new sessions, no new commands.
     pub draining: AtomicBool,
     /// What is counted.

@@ -14,6 +14,7 @@ pub mod row;
 pub mod sight;
 
 use crate::db::Db;
+use crate::trace::{Context, Traces};
 use homeroom_protocol::RoomId;
 use std::sync::Arc;
 
@@ -40,13 +41,15 @@ pub struct Listeners {
     pub moved: Arc<marks::OnMoved>,
     /// The size of a batch, and how long its transaction took.
     pub batch: Arc<append::OnBatch>,
+    /// Which commands are traced.
+    pub traces: Traces,
 }
 
 impl Listeners {
     /// Nobody: for commands that work on a database which no server holds.
     #[must_use]
     pub fn none() -> Self {
-        Self { committed: Arc::new(|_| {}), moved: Arc::new(|_| {}), batch: Arc::new(|_, _| {}) }
+        Self { committed: Arc::new(|_| {}), moved: Arc::new(|_| {}), batch: Arc::new(|_, _| {}), traces: Traces::off() }
     }
 }
 
@@ -56,7 +59,7 @@ impl Log {
     pub fn start(db: &Db, listeners: Listeners) -> Self {
         Self {
             db: db.clone(),
-            appender: append::Appender::start(db, listeners.committed, listeners.batch),
+            appender: append::Appender::start(db, listeners.committed, listeners.batch, listeners.traces),
             marks: marks::Marks::start(db, listeners.moved),
         }
     }
@@ -72,7 +75,15 @@ impl Log {
     /// # Errors
     /// [`AppendError::Busy`] when too many commands wait.
     pub fn submit(&self, append: Append) -> Result<append::Submitted, AppendError> {
-        self.appender.submit(append)
+        self.appender.submit(append, None)
+    }
+
+    /// The same for a command that may be traced: `trace` is the step that it comes from.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_traced(&self, append: Append, trace: Option<Context>) -> Result<append::Submitted, AppendError> {
+        self.appender.submit(append, trace)
     }
 
     /// Appends a command and waits for the commit.
@@ -80,7 +91,7 @@ impl Log {
     /// # Errors
     /// [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.appender.submit(append)?.done().await
+        self.appender.submit(append, None)?.done().await
     }
 
     /// Changes who is in a room. What is already so is passed over. At most a few hundred at a time: they are one

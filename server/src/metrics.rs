@@ -142,6 +142,11 @@ impl Collector for OfNode {
             let (name, help) = ("homeroom_tls_refused", "Connections that did not get through the handshake.");
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        if let Some(lost) = node.traces.lost() {
+            let (counter, name) = (ConstCounter::new(lost), "homeroom_traces_lost");
+            let help = "Requests with steps of traces that the collector did not take.";
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let counters: [(&str, &str, u64); 15] = [
             ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),

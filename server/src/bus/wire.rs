@@ -11,6 +11,7 @@ use crate::log::sight::Thread;
 use crate::log::{Entry, Moved, Sight};
 use homeroom_protocol::{About, ConversationId, Event, EventId, Mark, PersonId, RoomId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ struct WireEntry<'a> {
     root_seq: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     member: Option<MemberEntry>,
+    /// The step of a trace that it comes from; one that makes no sense is no reason to read nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Value>,
     /// The frame, as readers with full sight get it.
     #[serde(borrow)]
     event: Cow<'a, RawValue>,
@@ -76,7 +80,8 @@ pub fn encode(node: Uuid, news: &News) -> Option<Vec<u8>> {
             let entries = entries.iter().zip(&frames).map(|(entry, frame)| {
                 let event = Cow::Borrowed(serde_json::from_str::<&RawValue>(frame).ok()?);
                 let (seq, previous, root_seq, member) = (entry.seq, entry.previous, entry.root_seq, entry.member);
-                Some(WireEntry { seq, previous, root_seq, member, event })
+                let trace = entry.trace.as_deref().map(|context| String::from(*context).into());
+                Some(WireEntry { seq, previous, root_seq, member, trace, event })
             });
             Wire::Entries(entries.collect::<Option<_>>()?)
         }
@@ -166,7 +171,10 @@ fn news(wire: Wire<'_>) -> Option<News> {
 fn entry(wire: WireEntry<'_>) -> Option<Arc<Entry>> {
     let event: Event = serde_json::from_str(wire.event.get()).ok()?;
     let thread = if event.conversation.is_some() { in_conversation(event.about) } else { Thread::Room };
-    Some(Arc::new(Entry::as_sent(wire.seq, wire.previous, wire.root_seq, thread, wire.member, event, wire.event.get())))
+    let mut entry =
+        Entry::as_sent(wire.seq, wire.previous, wire.root_seq, thread, wire.member, event, wire.event.get());
+    entry.trace = wire.trace.and_then(|trace| serde_json::from_value(trace).ok()).map(Box::new);
+    Some(Arc::new(entry))
 }
 
 fn about(thread: Thread) -> Option<About> {
@@ -243,6 +251,30 @@ mod tests {
         let Heard::News(News::Entries(_, heard)) = decode(there, &bytes) else { panic!("not read") };
         assert_eq!(heard[0].payload(Sight::Full).unwrap(), frame.as_bytes());
         assert_eq!((heard[0].thread, heard[0].event.n), (Thread::Announcements, Some(4)));
+    }
+
+    #[test]
+    fn a_trace_goes_with_its_entry_and_one_that_makes_no_sense_holds_nothing_up() {
+        let (here, there, room) = (Uuid::now_v7(), Uuid::now_v7(), RoomId::new());
+        let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let known: crate::trace::Context = serde_json::from_value(context.into()).unwrap();
+        let entry = posted(room, Address::Announcements).traced(known);
+        let frame = String::from_utf8(entry.payload(Sight::Full).unwrap().to_vec()).unwrap();
+        assert!(!frame.contains("4bf92f"), "clients hear nothing of it");
+        let bytes = encode(here, &News::Entries(room, Arc::new([Arc::new(entry)]))).unwrap();
+        let heard = |bytes: &[u8]| match decode(there, bytes) {
+            Heard::News(News::Entries(_, entries)) => entries[0].trace.as_deref().copied(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(heard(&bytes), Some(known));
+        // An older node's have none, a newer one's may look otherwise.
+        let text = String::from_utf8(bytes[HEAD..].to_vec()).unwrap();
+        let written = format!(r#""trace":"{context}","#);
+        assert!(text.contains(&written), "{text}");
+        for instead in ["", r#""trace":"01-x","#, r#""trace":{"v":2},"#, r#""trace":null,"#] {
+            let bytes = [&bytes[..HEAD], text.replace(&written, instead).as_bytes()].concat();
+            assert_eq!(heard(&bytes), None, "{instead}");
+        }
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use crate::bus::{News, Typing};
 use crate::conversation::spans;
 use crate::log::append::{Line, Turn};
 use crate::log::{Append, AppendError, Appended, MarkUp, Thread, View, What, read};
+use crate::trace::Step;
 use homeroom_protocol::{
     About, Address, ClientFrame, ClientId, CloseCode, ConversationId, Draft, ErrorCode, Fault, Limits, PersonId, Ref,
     RoomId, ServerFrame,
@@ -109,7 +110,10 @@ fn append(
         }
     };
     let author = signed_in(session);
-    let submitted = match session.worker.node.log.submit(Append { room, author, client_id, what, turn }) {
+    let node = &session.worker.node;
+    let mut step = node.traces.begin(what.name());
+    let trace = step.as_ref().map(Step::context);
+    let submitted = match node.log.submit_traced(Append { room, author, client_id, what, turn }, trace) {
         Ok(submitted) => submitted,
         Err(error) => return fail(session, reference, error.into()),
     };
@@ -117,6 +121,7 @@ fn append(
     actix_rt::spawn(async move {
         match submitted.done().await {
             Ok(Appended { id, n }) => {
+                step.iter_mut().for_each(|step| step.note("homeroom.event", id.to_string()));
                 session.answer(reference, &ServerFrame::Ack { reference, id: Some(id), n: Some(n.unsigned_abs()) });
             }
             Err(error) => fail(&session, reference, error.into()),

@@ -150,6 +150,7 @@ impl Room {
 
     fn offer(&self, worker: &Worker, stretch: &[Arc<Entry>]) {
         let Some(last) = stretch.last() else { return };
+        let mut steps = worker.node.traces.follow_each("deliver", stretch);
         let mut shared: Vec<Shared> = Vec::new();
         let mut delivered = 0;
         for seat in self.seats.borrow().iter() {
@@ -190,6 +191,7 @@ impl Room {
             }
             seat.cursor.set(seat.cursor.get().max(last.seq));
         }
+        steps.iter_mut().for_each(|step| step.note("homeroom.delivered", delivered as i64));
         worker.node.counts.delivered.fetch_add(delivered, Ordering::Relaxed);
     }
 

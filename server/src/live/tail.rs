@@ -16,6 +16,7 @@ use crate::bus::{Bus, News, Typing};
 use crate::db::Db;
 use crate::log::pages::{self, Missed, Pages};
 use crate::log::{Entry, Moved, View, read};
+use crate::trace::Traces;
 use homeroom_protocol::{EventBody, EventId, PersonId, RoomId};
 pub use one::Head;
 use one::Tail;
@@ -46,6 +47,7 @@ struct Shared {
     /// When the bell was asked last that answered; milliseconds since `begun`.
     asked: AtomicU64,
     begun: Instant,
+    traces: Traces,
     counts: Counts,
 }
 
@@ -63,7 +65,7 @@ pub struct Counts {
 impl Tails {
     /// Holds nothing yet. `needs_bell`: another process may write to the same database.
     #[must_use]
-    pub fn new(db: Db, bus: Arc<dyn Bus>, needs_bell: bool) -> Self {
+    pub fn new(db: Db, bus: Arc<dyn Bus>, needs_bell: bool, traces: Traces) -> Self {
         let shared = Shared {
             pages: Pages::new(db.clone(), pages::BYTES),
             db,
@@ -73,6 +75,7 @@ impl Tails {
             covered_until: AtomicU64::new(if needs_bell { 0 } else { u64::MAX }),
             asked: AtomicU64::new(0),
             begun: Instant::now(),
+            traces,
             counts: Counts::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -210,6 +213,7 @@ impl Tails {
         if fresh.is_empty() {
             return;
         }
+        let _steps = self.shared.traces.follow_each("hand over", &fresh);
         let fresh: Arc<[Arc<Entry>]> = fresh.into();
         let workers = self.workers();
         for worker in tail.holders.iter().filter_map(|holder| workers.get(*holder)) {

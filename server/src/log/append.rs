@@ -15,6 +15,7 @@ mod turns;
 use super::entry::Entry;
 use super::members::MemberChange;
 use crate::db::{Db, Engine};
+use crate::trace::{Context, Step, Traces};
 use homeroom_protocol::{Address, ClientId, Envelope, ErrorCode, EventId, Fault, PersonId, RoomId};
 use lane::Lane;
 #[cfg(feature = "next")]
@@ -95,6 +96,20 @@ impl What {
     }
 }
 
+impl What {
+    /// In a word.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Post { .. } => "post",
+            Self::Edit { .. } => "edit",
+            Self::Retract { .. } => "retract",
+            #[cfg(feature = "next")]
+            Self::Pin { .. } => "pin",
+        }
+    }
+}
+
 /// Where a command ended up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -152,6 +167,9 @@ struct Pending {
     skips: u8,
     /// Something that its session sent before it has to be sent again first.
     waits: bool,
+    /// The step of a trace that it comes from, and the one that it is in.
+    trace: Option<Box<Context>>,
+    step: Option<Box<Step>>,
     reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
@@ -177,7 +195,7 @@ impl Submitted {
 impl Appender {
     /// Starts the lanes on the current runtime. They end when the last `Appender` is dropped and all is answered.
     #[must_use]
-    pub fn start(db: &Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>) -> Self {
+    pub fn start(db: &Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>, traces: Traces) -> Self {
         let lanes = match db.writes() {
             Engine::Postgres(_) => POSTGRES_LANES,
             Engine::Sqlite(_) => 1,
@@ -185,7 +203,7 @@ impl Appender {
         let lanes = (0..lanes)
             .map(|_| {
                 let (jobs, queue) = mpsc::channel(LANE_QUEUE);
-                let lane = Lane::new(db.clone(), committed.clone(), on_batch.clone());
+                let lane = Lane::new(db.clone(), committed.clone(), on_batch.clone(), traces.clone());
                 tokio::spawn(lane.run(queue));
                 jobs
             })
@@ -197,11 +215,12 @@ impl Appender {
     ///
     /// # Errors
     /// [`AppendError::Busy`] when the lane is full.
-    pub fn submit(&self, append: Append) -> Result<Submitted, AppendError> {
+    pub fn submit(&self, append: Append, trace: Option<Context>) -> Result<Submitted, AppendError> {
         let (reply, answer) = oneshot::channel();
         let digest = digest(&append);
         let room = append.room;
-        let pending = Pending { append, digest, skips: 0, waits: false, reply };
+        let trace = trace.map(Box::new);
+        let pending = Pending { append, digest, skips: 0, waits: false, trace, step: None, reply };
         match self.lane(room).try_send(Job::Append(pending)) {
             Ok(()) => Ok(Submitted(answer)),
             Err(refused) => {
@@ -245,6 +264,23 @@ impl Pending {
     /// answered the same for ever.
     fn look_at_turn(&mut self) {
         self.waits = self.append.turn.as_ref().is_some_and(|turn| !turn.may_go());
+    }
+
+    /// It is in a batch of so many now.
+    fn is_batched(&mut self, traces: &Traces, size: usize) {
+        if self.step.is_none() {
+            self.step = traces.follow("commit", self.trace.as_deref()).map(Box::new);
+            self.step.iter_mut().for_each(|step| step.note("homeroom.batch", size as i64));
+        }
+    }
+
+    /// Its entry goes on from the commit, if both are traced.
+    fn hands_on(&self, entries: &mut [Arc<Entry>], id: EventId) {
+        let Some(step) = &self.step else { return };
+        let entry = entries.iter_mut().find(|entry| entry.event.id == id);
+        if let Some(entry) = entry.and_then(Arc::get_mut) {
+            entry.trace = Some(Box::new(step.context()));
+        }
     }
 
     /// Its author is told to try again: what the same session sends after it has to wait for it.

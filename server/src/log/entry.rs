@@ -4,6 +4,7 @@
 //! Refuses to know: SQL, sockets, and who is connected.
 
 use super::sight::{Sight, Subject, Thread};
+use crate::trace::Context;
 use bytes::Bytes;
 use homeroom_protocol::{
     Address, ConversationId, Event, EventBody, EventId, Message, PersonId, Role, RoomId, Timestamp,
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 use std::sync::OnceLock;
 
 /// One entry of a room's log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Its number in its room's log, in commit order, without a gap.
     pub seq: i64,
@@ -27,6 +28,8 @@ pub struct Entry {
     pub member: Option<MemberEntry>,
     /// As readers see it.
     pub event: Event,
+    /// The step of a trace that it comes from, where it is traced. It never leaves the servers.
+    pub trace: Option<Box<Context>>,
     full: OnceLock<Bytes>,
     withheld: OnceLock<Bytes>,
 }
@@ -122,6 +125,7 @@ impl Entry {
             thread: about.address.into(),
             member: None,
             event,
+            trace: None,
             full: OnceLock::new(),
             withheld: OnceLock::new(),
         }
@@ -144,6 +148,7 @@ impl Entry {
             thread: Thread::Room,
             member: Some(member),
             event,
+            trace: None,
             full: OnceLock::new(),
             withheld: OnceLock::new(),
         }
@@ -175,6 +180,7 @@ impl Entry {
             root_seq: about.map_or(seq, |about| about.root_seq),
             thread: about.map_or(Thread::Room, |about| about.address.into()),
             member: None,
+            trace: None,
             full: shows.and_then(|shows| shows.frame(&event)).map(OnceLock::from).unwrap_or_default(),
             event,
             withheld: OnceLock::new(),
@@ -194,13 +200,19 @@ impl Entry {
         frame: &str,
     ) -> Self {
         let full = OnceLock::from(Bytes::copy_from_slice(frame.as_bytes()));
-        Self { seq, previous, root_seq, thread, member, event, full, withheld: OnceLock::new() }
+        Self { seq, previous, root_seq, thread, member, event, trace: None, full, withheld: OnceLock::new() }
     }
 
     /// The same entry, said to follow another one.
     #[must_use]
     pub fn following(self, previous: Option<EventId>) -> Self {
         Self { previous, ..self }
+    }
+
+    /// The same entry, with its frames, as it goes on from a step of a trace.
+    #[must_use]
+    pub fn traced(&self, context: Context) -> Self {
+        Self { trace: Some(Box::new(context)), ..self.clone() }
     }
 
     /// Its kind by the name in the table, where this version knows it.
@@ -259,6 +271,7 @@ impl Entry {
             thread: self.thread,
             member: self.member,
             event: Event { body: EventBody::Unknown, ..self.event.clone() },
+            trace: None,
             full: OnceLock::new(),
             withheld: OnceLock::new(),
         }
@@ -282,6 +295,7 @@ impl Entry {
             thread: self.thread,
             member: self.member,
             event,
+            trace: None,
             full: OnceLock::new(),
             withheld: OnceLock::new(),
         }

@@ -23,8 +23,8 @@ impl Pair {
     async fn start(redis_urls: Vec<String>) -> Self {
         let ground = Ground::postgres().await;
         let other_config = Config { redis_urls: redis_urls.clone(), ..ground.config() };
-        let node = Node::start_with(ground, redis_urls).await;
-        let other = app::start_on(&other_config, &Exchange::default()).await.unwrap();
+        let node = Box::pin(Node::start_with(ground, redis_urls)).await;
+        let other = Box::pin(app::start_on(&other_config, &Exchange::default())).await.unwrap();
         let mut there = connect(other.address).await;
         there.say(json!({ "type": "hello", "token": node.token(node.school.ana) })).await;
         there.hear("caught_up").await;

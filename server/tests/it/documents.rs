@@ -1,8 +1,8 @@
-//! What docs/operations.md lists is what there is: settings and metrics, both ways.
+//! What docs/operations.md lists is what there is: settings, both ways (metrics: see `metrics`).
 //!
-//! Owns: reading the page's tables. Refuses to know: what the settings and metrics mean.
+//! Owns: reading the page's tables. Refuses to know: what the settings mean.
 
-use crate::node::{Ground, Node, http, repository};
+use crate::node::repository;
 use homeroom::config::SETTINGS;
 use std::collections::BTreeMap;
 
@@ -36,29 +36,4 @@ fn every_setting_is_in_the_table_with_its_flag_its_variable_and_its_default_and_
         (setting.key.to_owned(), how)
     });
     assert_eq!(listed, there_is.collect());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_metric_is_in_the_table_with_its_kind_and_nothing_else_is() {
-    let mut listed = BTreeMap::new();
-    for row in table("Metrics") {
-        // What only a server with TLS has.
-        if row[2].contains("with TLS in the server only") {
-            continue;
-        }
-        for name in names(&row[0]) {
-            assert!(listed.insert(name, row[1].clone()).is_none());
-        }
-    }
-    let node = Node::start(Ground::sqlite()).await;
-    let address = node.running.metrics_address.unwrap();
-    let page = http().get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap();
-    let mut served = BTreeMap::new();
-    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let (name, kind) = line.split_once(' ').unwrap();
-        let total = if kind == "counter" { "_total" } else { "" };
-        served.insert(format!("{name}{total}"), kind.to_owned());
-    }
-    assert_eq!(listed, served);
-    node.stop().await;
 }

@@ -26,4 +26,5 @@ mod roster_files;
 mod standby;
 mod starting;
 mod tls;
+mod traces;
 mod turns;

@@ -3,6 +3,7 @@
 use crate::node::{Ground, Node, eventually, http, repository};
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
+use homeroom::trace::Export;
 use homeroom_protocol::Address;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -37,9 +38,10 @@ fn documented() -> BTreeMap<String, String> {
 #[tokio::test]
 async fn every_metric_is_documented_and_every_documented_one_is_there() {
     let ground = Ground::sqlite();
-    // Some are there with TLS only.
+    // Some are there with TLS only, one with traces.
     let (files, _) = crate::tls::certify(ground.folder.path(), 2_200);
-    let config = Config { tls: Some(files), ..ground.config() };
+    let traces = Some(Export { endpoint: "http://127.0.0.1:9".to_owned(), ratio: 0.0 });
+    let config = Config { tls: Some(files), traces, ..ground.config() };
     let node = Node::start_as(ground, &config, &Exchange::default()).await;
     let text = metrics(&node.running).await;
     let mut shown = BTreeMap::new();

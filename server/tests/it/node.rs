@@ -274,7 +274,7 @@ pub async fn token(db: &Db, person: PersonId) -> String {
 pub async fn connect(address: std::net::SocketAddr) -> Socket {
     let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "homeroom.v1".parse().unwrap());
-    let (stream, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let (stream, _) = Box::pin(tokio_tungstenite::connect_async(request)).await.unwrap();
     Socket::new(stream)
 }
 

@@ -7,6 +7,7 @@ use super::plan::{Answer, Plan};
 use super::{AppendError, Committed, Job, OnBatch, Pending, postgres, sqlite};
 use crate::db::{Db, Engine};
 use crate::log::members::{self, MemberChange};
+use crate::trace::Traces;
 use homeroom_protocol::{ErrorCode, Fault, RoomId, Timestamp};
 use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
@@ -29,11 +30,12 @@ pub(super) struct Lane {
     connection: Option<PgConnection>,
     committed: Arc<Committed>,
     on_batch: Arc<OnBatch>,
+    traces: Traces,
 }
 
 impl Lane {
-    pub(super) fn new(db: Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>) -> Self {
-        Self { db, connection: None, committed, on_batch }
+    pub(super) fn new(db: Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>, traces: Traces) -> Self {
+        Self { db, connection: None, committed, on_batch, traces }
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -81,6 +83,7 @@ impl Lane {
         let size = batch.len();
         let mut batch = batch;
         batch.iter_mut().for_each(Pending::look_at_turn);
+        batch.iter_mut().for_each(|pending| pending.is_batched(&self.traces, size));
         let wait_for_locks = batch.iter().any(|pending| pending.skips >= SKIPS);
         let outcome = self.until_known(&batch, wait_for_locks).await;
         let skipped = match outcome {
@@ -152,12 +155,13 @@ impl Lane {
         Ok(plan)
     }
 
-    fn answer(&self, batch: Vec<Pending>, plan: Plan) -> Vec<Pending> {
+    fn answer(&self, batch: Vec<Pending>, mut plan: Plan) -> Vec<Pending> {
         let mut skipped = Vec::new();
         for (mut pending, answer) in batch.into_iter().zip(plan.answers) {
             let answer = match answer {
                 Answer::Appended(appended) => {
                     pending.is_answered();
+                    pending.hands_on(&mut plan.entries, appended.id);
                     Ok(appended)
                 }
                 Answer::Refused(fault) => {
@@ -174,6 +178,8 @@ impl Lane {
                     continue;
                 }
             };
+            // The step ends before the one that waits for it.
+            drop(pending.step.take());
             // The author may have gone away; what was appended stands all the same.
             let _gone = pending.reply.send(answer);
         }
