@@ -81,6 +81,8 @@ fn line(command: &ClientFrame) -> Option<(Line, ClientId)> {
         ClientFrame::Edit { room, client_id, .. } | ClientFrame::Retract { room, client_id, .. } => {
             Some((Line { room: *room, conversation: None }, *client_id))
         }
+        #[cfg(feature = "next")]
+        ClientFrame::Pin { .. } => None,
         ClientFrame::Hello { .. }
         | ClientFrame::Delivered { .. }
         | ClientFrame::Read { .. }
