@@ -35,6 +35,11 @@ const REPORTS = 3;
 export function ConversationPane({ room, conversation }: { room: Room; conversation: Conversation }) {
   const [editing, setEditing] = useState<Message | null>(null);
   useEffect(() => setEditing(null), [conversation.id]);
+  const done = () => {
+    setEditing(null);
+    // Whoever wrote goes on where one writes; the field that had the keyboard is gone.
+    requestAnimationFrame(() => document.querySelector<HTMLElement>('.composer textarea')?.focus());
+  };
   const edited = editing && conversation.messages.find((message) => message.id === editing.id);
   // The same one for as long as the conversation is open: rows that are given another are drawn anew.
   const { id } = conversation;
@@ -48,7 +53,7 @@ export function ConversationPane({ room, conversation }: { room: Room; conversat
       <Messages key={conversation.id} room={room} conversation={conversation} edit={setEditing} takeBack={takeBack} />
       <Beneath room={room} conversation={conversation} />
       {edited?.envelope
-        ? <EditComposer conversation={conversation} message={edited} done={() => setEditing(null)} />
+        ? <EditComposer conversation={conversation} message={edited} done={done} />
         : <Writing room={room} conversation={conversation} />}
     </>
   );

@@ -26,6 +26,9 @@ import { newId } from './uuid';
 /** What the screens may be waiting for. */
 export type Phase = 'opening' | 'signed_out' | 'ready';
 
+/** Names of people and classes are not told as they change: they are fetched again when somebody looks at the page after this. */
+const STALE_MS = 10 * 60_000;
+
 /** What a page tells the others when somebody signs out of it: first to stop writing, then to begin anew. */
 type Parting = 'leaving' | 'left';
 
@@ -60,6 +63,7 @@ export class Store {
   /** Counts what makes an earlier snapshot useless. */
   #epoch = 0;
   #refreshing: Promise<void> | null = null;
+  #refreshedAt = 0;
   #again = false;
   /** Counts sign-ins: what was asked for in an earlier one is not for the eyes of the next. */
   #visit = 0;
@@ -176,6 +180,7 @@ export class Store {
   /** Somebody looks at the page again: come back at once, or find out whether the line that seems to be there still is. */
   lookedAt(): void {
     this.connection.hurry();
+    if (this.line.value === 'live' && Date.now() - this.#refreshedAt > STALE_MS) void this.refresh();
     // A telephone that slept may hold a line that is long dead. Repeating a mark changes nothing, and must be answered.
     const known = [...this.conversations.value.values()].find(({ mine }) => mine.delivered > 0);
     if (!known || this.line.value !== 'live') return;
@@ -331,6 +336,7 @@ export class Store {
           if (detail && !over()) this.#detail(detail);
         }));
         if (over()) return;
+        this.#refreshedAt = Date.now();
         await this.#fetchMissed();
       } while (this.#again && !over());
     };

@@ -94,6 +94,9 @@ it('a message can be edited and taken back by its author', async () => {
   await page.getByLabel('Edit', { exact: true }).fill('A green jacket.');
   await page.getByLabel('Edit', { exact: true }).press('Enter');
   await bubble(teacher.page, 'A green jacket.').getByText('edited').waitFor();
+  // The field of the edit is gone; the keyboard goes on where one writes.
+  await page.locator('.composer textarea:focus').and(page.getByLabel('Edit', { exact: true })).waitFor({ state: 'detached' });
+  await page.locator('.composer textarea:focus').waitFor();
   await expect.poll(() => bubble(teacher.page, 'A blue jacket.').count()).toBe(0);
 
   const edited = bubble(page, 'A green jacket.');

@@ -224,3 +224,22 @@ it('a guardian of whom something is heard has signed in, whatever was known befo
   socket.says({ type: 'event', ...posted(1, { author: 'rui' }) });
   expect(reachable()).toEqual(['ana', 'rui']);
 });
+
+it('a class that was renamed is called so when somebody looks at the page again, and not asked for at each look', async () => {
+  const { store, live } = scene();
+  await store.open();
+  await live();
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  home.rooms = [room({ title: 'Class 5B' })];
+  const times = () => asked.filter((url) => url.endsWith('/home')).length;
+  const before = times();
+  store.lookedAt();
+  expect(times()).toBe(before);
+  const now = Date.now();
+  vi.spyOn(Date, 'now').mockReturnValue(now + 11 * 60_000);
+  store.lookedAt();
+  await until('the new name', () => store.rooms.value[0]?.title === 'Class 5B');
+  store.lookedAt();
+  expect(times()).toBe(before + 1);
+  vi.restoreAllMocks();
+});
