@@ -48,7 +48,7 @@ check chaos one target/debug/homeroom-loadtest chaos --seconds 60
 check other-builds one cargo build --workspace --locked --features homeroom/sabotage,homeroom/next --bin homeroom-sabotaged --bin homeroom-next
 check versions one target/debug/homeroom-loadtest versions --next target/debug/homeroom-next
 check rolling one target/debug/homeroom-loadtest rolling --next target/debug/homeroom-next
-check teeth one target/debug/homeroom-loadtest --server target/debug/homeroom-sabotaged teeth --seconds 20 --seeds 1
+check teeth one target/debug/homeroom-loadtest --server target/debug/homeroom-sabotaged teeth --seconds 60 --seeds 1
 check shell one shellcheck scripts/*.sh clients/web/scripts/*.sh .ci/run
 check scripts unittest /usr/bin/python3 -m unittest discover -v -s scripts
 

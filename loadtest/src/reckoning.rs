@@ -13,7 +13,7 @@ use crate::store::Store;
 use futures_util::future::join_all;
 use homeroom_client::{Http, Mark, ServerAddress};
 use homeroom_protocol::{ConversationId, RoomId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -142,7 +142,9 @@ pub fn refuse(breaches: &[Breach]) -> Result<(), Failure> {
     if breaches.is_empty() {
         return Ok(());
     }
-    let shortest: Vec<String> = breaches.iter().take(3).map(ToString::to_string).collect();
+    let mut told = BTreeSet::new();
+    let is_first = |breach: &&Breach| told.insert((breach.invariant, breach.fault));
+    let shortest: Vec<String> = breaches.iter().filter(is_first).map(ToString::to_string).collect();
     let mut broken: BTreeMap<_, usize> = BTreeMap::new();
     breaches.iter().for_each(|breach| *broken.entry(breach.invariant).or_default() += 1);
     let times = |(invariant, times): (&Invariant, &usize)| format!("{times} × invariant {}", invariant.number());
