@@ -96,7 +96,6 @@ impl Trust {
 
     /// The same for HTTP. Without https nobody is trusted: there is no reason to fail where the machine trusts nobody, nor to
     /// read whom it trusts.
-    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "without TLS there is nobody to trust"))]
     pub(crate) fn apply(&self, builder: ClientBuilder, is_encrypted: bool) -> Result<ClientBuilder, reqwest::Error> {
         prepare_tls();
         #[cfg(feature = "tls")]
