@@ -241,7 +241,8 @@ struct FamilyRow {
     reached: Option<bool>,
 }
 
-/// The students who are enrolled in the room's class today, with their guardians in the room, by name.
+/// The students who are enrolled in the room's class today, with their guardians in the room, by name; without those who are staff in it,
+/// and so to be written to as such.
 async fn families(db: &Db, room: RoomId) -> Result<Vec<Family>, sqlx::Error> {
     let today = Utc::now().date_naive().format("%Y-%m-%d").to_string();
     let rows = fetch_all!(
@@ -253,6 +254,8 @@ async fn families(db: &Db, room: RoomId) -> Result<Vec<Family>, sqlx::Error> {
          FROM room r JOIN enrollment e ON e.class_id = r.class_id AND e.role = 'student'
          JOIN person s ON s.id = e.person_id
          LEFT JOIN membership m ON m.room_id = r.id AND m.student_id = s.id AND m.role = 'guardian' AND m.left_seq IS NULL
+              AND NOT EXISTS (SELECT 1 FROM membership c WHERE c.room_id = r.id AND c.person_id = m.person_id
+                              AND c.role = 'staff' AND c.left_seq IS NULL)
          LEFT JOIN person g ON g.id = m.person_id
          WHERE r.id = $1 AND COALESCE(e.begins_on, $2) <= $2 AND COALESCE(e.ends_on, $2) >= $2
          ORDER BY s.family_name, s.given_name, s.id, g.family_name, g.given_name, g.id",

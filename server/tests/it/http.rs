@@ -1,9 +1,9 @@
 //! HTTP: signing in and its attacks, snapshots and what they must not show, the documents.
 
-use crate::node::{Ground, Node, http, token};
+use crate::node::{Ground, Node, http, post, token};
 use crate::on_both_engines;
 use homeroom::identity;
-use homeroom_protocol::Address;
+use homeroom_protocol::{About, Address};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ on_both_engines! {
     a_link_works_once_and_only_by_a_post
     a_code_has_five_tries
     snapshots_show_each_their_own
+    who_teaches_their_own_child_is_staff_there_only
     reach_counts_who_was_there
 }
 
@@ -85,6 +86,26 @@ async fn a_code_has_five_tries(ground: Ground) {
 async fn get(node: &Node, who: homeroom_protocol::PersonId, path: &str) -> (StatusCode, Value) {
     let answer = http().get(node.url(path)).bearer_auth(node.token(who)).send().await.unwrap();
     (answer.status(), answer.json().await.unwrap_or(Value::Null))
+}
+
+/// Staff see all of a class, and nobody can write to them as a guardian there: so they are not shown as one.
+async fn who_teaches_their_own_child_is_staff_there_only(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let names = async || {
+        let (_, detail) = get(&node, school.teacher, &format!("/api/v1/rooms/{room}")).await;
+        let families = detail["families"].as_array().unwrap().clone();
+        let guardians = families.iter().flat_map(|family| family["guardians"].as_array().unwrap().clone());
+        guardians.map(|guardian| guardian["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = names().await;
+    let also_guardian = crate::node::guardian(school.teacher, school.anas_child, true);
+    node.log().change_members(room, vec![also_guardian]).await.unwrap();
+    assert_eq!(names().await, before);
+    let about = About { guardian: school.teacher, student: school.anas_child };
+    let mut teacher = node.session(school.teacher).await;
+    assert_eq!(teacher.ask(post(room, Address::Private(about), "to myself")).await["code"], "forbidden");
+    node.stop().await;
 }
 
 async fn snapshots_show_each_their_own(ground: Ground) {
