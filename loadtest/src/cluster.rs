@@ -3,14 +3,22 @@
 //! Owns: starting the parts in order, on free ports of the loopback, and stopping them in order. Every part ends with this
 //! process, however that ends. Refuses to know: what is done with them.
 
+mod haproxy;
 pub mod part;
+mod postgres;
+pub mod proxy;
+pub mod redis;
 mod show;
 
 pub use show::{Options, run};
 
 use crate::node::{Node, NodeError};
+use haproxy::Haproxy;
 use homeroom_client::{NotAnAddress, ServerAddress};
-use part::{Haproxy, PartError, Postgres, Redis};
+use part::PartError;
+use postgres::Postgres;
+use proxy::Proxy;
+use redis::Redis;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -37,9 +45,33 @@ pub struct Cluster {
     pub redis: Redis,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// The ways to and from each node, where they can be broken.
+    pub ways: Vec<Ways>,
     /// Before them.
     pub haproxy: Haproxy,
     folder: TempDir,
+}
+
+/// The ways to and from one node.
+#[derive(Debug, Clone)]
+pub struct Ways {
+    /// From it to PostgreSQL.
+    pub postgres: Proxy,
+    /// From it to Redis.
+    pub redis: Proxy,
+    /// From HAProxy to it.
+    pub clients: Proxy,
+}
+
+impl Ways {
+    /// For a node that is not there yet: the way to it leads nowhere.
+    async fn lay(postgres: &Postgres, redis: &Redis) -> std::io::Result<Self> {
+        Ok(Self {
+            postgres: Proxy::start(postgres.port()).await?,
+            redis: Proxy::start(redis.port()).await?,
+            clients: Proxy::start(0).await?,
+        })
+    }
 }
 
 impl Cluster {
@@ -53,29 +85,57 @@ impl Cluster {
         listen: u16,
         settings: &[(&str, &str)],
     ) -> Result<Self, ClusterError> {
+        Self::assemble(binary, nodes, listen, settings, false).await
+    }
+
+    /// The same with ways between the parts that can be broken, on a free port.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn start_breakable(binary: &Path, nodes: usize, settings: &[(&str, &str)]) -> Result<Self, ClusterError> {
+        Self::assemble(binary, nodes, 0, settings, true).await
+    }
+
+    async fn assemble(
+        binary: &Path,
+        nodes: usize,
+        listen: u16,
+        settings: &[(&str, &str)],
+        breakable: bool,
+    ) -> Result<Self, ClusterError> {
         let folder = tempfile::Builder::new().prefix("homeroom-cluster-").tempdir()?;
         let postgres = Postgres::start(folder.path()).await?;
-        let redis = Redis::start(folder.path()).await?;
+        let redis = Redis::start(folder.path(), "redis").await?;
         let listen = if listen == 0 { part::free_port()? } else { listen };
         let public_url = format!("http://127.0.0.1:{listen}");
-        let mut running = Vec::with_capacity(nodes);
+        let (mut running, mut ways, mut ports) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=nodes {
             let home = folder.path().join(format!("node{number}"));
             std::fs::create_dir(&home)?;
+            let way = if breakable { Some(Ways::lay(&postgres, &redis).await?) } else { None };
+            let (database, bus) = match &way {
+                None => (postgres.url(), redis.url()),
+                Some(way) => (Postgres::url_by(way.postgres.port()), Redis::url_by(way.redis.port())),
+            };
             let mut node = Node::new(binary.to_owned(), home, None)?
-                .with("HOMEROOM_DATABASE_URL", &postgres.url())
-                .with("HOMEROOM_REDIS_URLS", &redis.url())
+                .with("HOMEROOM_DATABASE_URL", &database)
+                .with("HOMEROOM_REDIS_URLS", &bus)
                 .with("HOMEROOM_PUBLIC_URL", &public_url)
                 .with("HOMEROOM_TRUSTED_PROXIES", "127.0.0.1");
             for (name, value) in settings {
                 node = node.with(name, value);
             }
             node.start().await?;
+            let port = node.listens_on().port();
+            ports.push(way.as_ref().map_or(port, |way| {
+                way.clients.turn_to(port);
+                way.clients.port()
+            }));
             running.push(node);
+            ways.extend(way);
         }
-        let ports: Vec<u16> = running.iter().map(|node| node.listens_on().port()).collect();
         let haproxy = Haproxy::start(folder.path(), listen, &ports).await?;
-        Ok(Self { postgres, redis, nodes: running, haproxy, folder })
+        Ok(Self { postgres, redis, nodes: running, ways, haproxy, folder })
     }
 
     /// Where clients connect.

@@ -35,6 +35,8 @@ impl Clock {
 pub struct Standing {
     /// Has heard that it is time to listen, and says nothing more.
     pub quiet: bool,
+    /// Stays away for a while, because it likes to.
+    pub away: bool,
     /// Things said and not yet answered.
     pub open: usize,
     /// The last number heard, by conversation.

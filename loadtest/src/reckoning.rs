@@ -39,11 +39,12 @@ pub fn ends(diaries: &[Diary]) -> Ends {
     ends
 }
 
-/// Whether everybody who takes in all at once has heard every conversation that is theirs up to there. Who began in a room after
-/// something was acknowledged need not hear it.
+/// Whether everybody who is there and takes in all at once has heard every conversation that is theirs up to there. Who began in a room
+/// after something was acknowledged need not hear it.
 #[must_use]
 pub fn have_heard(diaries: &[Diary], roll: &Roll, ends: &Ends) -> bool {
-    diaries.iter().filter(|diary| diary.listening() == Listening::AtOnce).all(|diary| {
+    let is_there = |diary: &&Diary| diary.listening() == Listening::AtOnce && !diary.standing().away;
+    diaries.iter().filter(is_there).all(|diary| {
         let standing = diary.standing();
         ends.iter().all(|((room, conversation), (end, at))| {
             standing.rooms.get(room).is_none_or(|began| began >= at)

@@ -1,79 +1,42 @@
 //! Whoever breaks the parts.
 //!
-//! Owns: the faults, in a random order in which each comes as often as the others, and putting right what they broke.
-//! Refuses to know: what the clients notice.
+//! Owns: the random order in which each fault comes as often as the others, most of them two at once, breaking a part or a way, and
+//! putting it right. Refuses to know: what the clients notice.
 
+use super::failover;
+use super::fault::{Damage, Fault};
+use super::inside;
+use super::probe::Probes;
 use crate::Failure;
-use crate::checker::Invariant;
 use crate::cluster::part::signal;
+use crate::cluster::proxy::{Proxy, State};
 use crate::cluster::{Cluster, ClusterError};
 use std::fmt;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// A way to break a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Fault {
-    /// kill -9 of a node; it comes back a moment later.
-    KillNode,
-    /// SIGSTOP of a node, for longer than its locks and its word are good; then it goes on where it was.
-    PauseNode,
-    /// SIGTERM of a node: it drains and leaves, then comes back.
-    DrainNode,
-    /// kill -9 of Redis; it comes back empty.
-    KillRedis,
-    /// kill -9 of Redis while everybody falls silent: no later message brings what was lost.
-    QuietRedis,
-    /// SIGSTOP of Redis.
-    PauseRedis,
-    /// Redis forgets everything and throws its subscribers out.
-    FlushRedis,
-    /// PostgreSQL is restarted: connections are cut.
-    RestartPostgres,
-    /// PostgreSQL ends at once and recovers from its log.
-    CrashPostgres,
-    /// All connections to PostgreSQL are cut, in the middle of whatever they do.
-    CutConnections,
+/// What happens at once: a part or a way is broken, or one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// The one.
+    pub fault: Fault,
+    /// And the other.
+    pub also: Option<Fault>,
 }
 
-impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::KillNode,
-        Self::PauseNode,
-        Self::DrainNode,
-        Self::KillRedis,
-        Self::QuietRedis,
-        Self::PauseRedis,
-        Self::FlushRedis,
-        Self::RestartPostgres,
-        Self::CrashPostgres,
-        Self::CutConnections,
-    ];
-
-    /// What is broken when this fault is not repaired in time.
-    pub fn invariant(self) -> Invariant {
-        match self {
-            Self::KillRedis | Self::PauseRedis | Self::FlushRedis => Invariant::BusCostsLatency,
-            _ => Invariant::Repaired,
-        }
+impl Strike {
+    /// All of it.
+    pub fn faults(self) -> impl Iterator<Item = Fault> {
+        [Some(self.fault), self.also].into_iter().flatten()
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KillNode => "a node killed (-9) and started again",
-            Self::PauseNode => "a node stopped (SIGSTOP) for 2.5 s or more",
-            Self::DrainNode => "a node drained and started again",
-            Self::KillRedis => "Redis killed (-9) and started again, empty",
-            Self::QuietRedis => "Redis killed (-9) while everybody falls silent, and started again later",
-            Self::PauseRedis => "Redis stopped (SIGSTOP) for 1 s or more",
-            Self::FlushRedis => "Redis flushed, its subscribers thrown out",
-            Self::RestartPostgres => "PostgreSQL restarted",
-            Self::CrashPostgres => "PostgreSQL ended at once and recovered",
-            Self::CutConnections => "all connections to PostgreSQL cut",
-        })
+        match self.also {
+            Some(also) => write!(f, "{}, and {also}", self.fault),
+            None => write!(f, "{}", self.fault),
+        }
     }
 }
 
@@ -82,34 +45,75 @@ pub struct Nemesis {
     planned: Vec<Fault>,
     bag: Vec<Fault>,
     random: fastrand::Rng,
+    probes: Probes,
+    /// The longest time that a send at another node took while a node was stopped inside a transaction.
+    pub longest_wait: Option<Duration>,
 }
 
 impl Nemesis {
     /// With these faults in mind.
-    pub fn new(planned: Vec<Fault>, random: fastrand::Rng) -> Self {
-        Self { planned, bag: Vec::new(), random }
+    pub fn new(planned: Vec<Fault>, random: fastrand::Rng, probes: Probes) -> Self {
+        Self { planned, bag: Vec::new(), random, probes, longest_wait: None }
     }
 
     /// What comes next, after a moment.
     ///
     /// # Errors
     /// When nothing is planned.
-    pub async fn choose(&mut self) -> Result<Fault, Failure> {
+    pub async fn choose(&mut self) -> Result<Strike, Failure> {
         if self.bag.is_empty() {
             self.bag.clone_from(&self.planned);
             self.random.shuffle(&mut self.bag);
         }
         let Some(fault) = self.bag.pop() else { return Err(Failure::Broken("no fault is planned".to_owned())) };
-        sleep(Duration::from_millis(self.random.u64(100..800))).await;
-        Ok(fault)
+        let partner = self.bag.iter().position(|other| fault.goes_with(*other));
+        let also = partner.map(|partner| self.bag.swap_remove(partner));
+        sleep(Duration::from_millis(self.random.u64(100..500))).await;
+        Ok(Strike { fault, also })
     }
 
     /// Breaks something, and puts it right again. What needs everybody's silence is left broken.
     ///
     /// # Errors
-    /// When a part does not come back.
-    pub async fn inject(&mut self, fault: Fault, cluster: &mut Cluster) -> Result<(), Failure> {
-        let short = Duration::from_millis(self.random.u64(100..1_500));
+    /// When a part does not come back, or the others did not go on as they have to.
+    pub async fn inject(&mut self, strike: Strike, cluster: &mut Cluster) -> Result<(), Failure> {
+        let ways = cluster.ways.clone();
+        let mut damages = Vec::new();
+        for (way, damage) in strike.faults().filter_map(Fault::way) {
+            let Some(ways) = ways.get(self.random.usize(..ways.len())) else { return Err(Failure::Gone) };
+            damages.push(self.damage(damage, way.of(ways).clone()));
+        }
+        let damaged = futures_util::future::join_all(damages);
+        let part = strike.faults().find(|fault| fault.way().is_none());
+        let broken = async {
+            match part {
+                Some(fault) => self.break_part(fault, cluster).await,
+                None => Ok(()),
+            }
+        };
+        tokio::join!(damaged, broken).1
+    }
+
+    /// Damages a way for a while.
+    fn damage(&mut self, damage: Damage, way: Proxy) -> impl Future<Output = ()> + use<> {
+        let short = Duration::from_millis(self.random.u64(100..800));
+        let (state, time) = match damage {
+            Damage::Cut => (State::Cut, short),
+            Damage::Slow => {
+                (State::Slow(Duration::from_millis(self.random.u64(50..=300))), Duration::from_secs(1) + short)
+            }
+            // Longer than a node may be without the bell before it holds delivery, or a bus server may take to answer.
+            Damage::Hang => (State::Hung, Duration::from_secs(2) + short),
+        };
+        async move {
+            way.set(state);
+            sleep(time).await;
+            way.set(State::Open);
+        }
+    }
+
+    async fn break_part(&mut self, fault: Fault, cluster: &mut Cluster) -> Result<(), Failure> {
+        let short = Duration::from_millis(self.random.u64(100..1_000));
         let which = self.random.usize(..cluster.nodes.len());
         let Some(node) = cluster.nodes.get_mut(which) else { return Err(Failure::Gone) };
         match fault {
@@ -123,6 +127,10 @@ impl Nemesis {
                 signal(process, "STOP").await;
                 sleep(Duration::from_millis(2_500) + short).await;
                 signal(process, "CONT").await;
+            }
+            Fault::PauseInside => {
+                let took = inside::stop(cluster, which, short, &mut self.probes).await?;
+                self.longest_wait = self.longest_wait.max(Some(took));
             }
             Fault::DrainNode => {
                 node.stop().await.map_err(ClusterError::from)?;
@@ -147,6 +155,7 @@ impl Nemesis {
                 cluster.redis.tell(&["FLUSHALL"]).await;
                 cluster.redis.tell(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
             }
+            Fault::FailOverRedis => failover::to_a_replica_and_back(cluster, short).await?,
             Fault::RestartPostgres => {
                 cluster.postgres.stop().await.map_err(ClusterError::from)?;
                 cluster.postgres.run().await.map_err(ClusterError::from)?;
@@ -157,6 +166,8 @@ impl Nemesis {
                 cluster.postgres.run().await.map_err(ClusterError::from)?;
             }
             Fault::CutConnections => cluster.postgres.cut_connections().await?,
+            // Damages of ways.
+            _ => {}
         }
         Ok(())
     }

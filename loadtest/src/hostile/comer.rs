@@ -68,11 +68,13 @@ impl Comer {
                     Manner::Absent => (Deed::WasAway, self.random.u64(4_500..7_000)),
                 };
                 self.diary.did(deed);
+                self.diary.standing().away = true;
                 // Dropping the sleep loses nothing.
                 tokio::select! {
                     () = sleep(Duration::from_millis(away)) => {}
                     _ = act.changed() => {}
                 }
+                self.diary.standing().away = false;
             }
         }
     }
