@@ -5,6 +5,7 @@
 //! that it can be tested on histories made by hand, broken in every way it must notice.
 
 mod answers;
+pub mod epochs;
 mod heard;
 pub mod history;
 mod invariant;
@@ -55,6 +56,8 @@ pub enum Fault {
     Misplaced,
     /// A client does not know that it is in a room, or that it is not.
     Untold,
+    /// A client holds what the log does not hold any more, and was not told.
+    Differs,
     /// The client itself noticed that the server broke the protocol, or was reset or refused without need.
     Noticed,
 }

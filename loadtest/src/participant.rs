@@ -181,6 +181,8 @@ impl Participant {
                 self.diary.note(Record::Refused { client_id, why: format!("{:?}: {fault}", fault.code) });
             }
             Update::Event(event) => self.mark(&event).await,
+            // Their own messages may not be there any more.
+            Update::Reset { room, .. } => self.mine.retain(|mine| mine.place.room != room),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use crate::diary::Diary;
 use crate::roll::Roll;
 use crate::store::Store;
 use futures_util::future::join_all;
-use homeroom_client::{Http, Mark, ServerAddress};
+use homeroom_client::{Home, Http, Mark, ServerAddress};
 use homeroom_protocol::{ConversationId, RoomId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,6 +22,9 @@ const REST_WITHIN: Duration = Duration::from_secs(90);
 
 /// How often something has to be wrong in the same way before nobody waits for it any more.
 const LOOKS: u32 = 4;
+
+/// How long a fresh snapshot may take.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The highest number acknowledged, and when, by room and conversation.
 pub type Ends = BTreeMap<(RoomId, ConversationId), (u64, Duration)>;
@@ -103,7 +106,7 @@ pub async fn take_snapshots(listeners: &[(Diary, String)], server: &ServerAddres
     let taken = listeners.iter().map(|(diary, token)| {
         let http = http.clone().with_token(token.clone());
         async move {
-            let home = http.home().await?;
+            let home = patiently(&http).await?;
             let conversations = home.rooms.into_iter().flat_map(|room| room.conversations);
             let marks = conversations
                 .flat_map(|conversation| {
@@ -116,6 +119,17 @@ pub async fn take_snapshots(listeners: &[(Diary, String)], server: &ServerAddres
         }
     });
     join_all(taken).await.into_iter().collect()
+}
+
+/// An app tries again: the balancer may not have seen yet that its nodes are well.
+async fn patiently(http: &Http) -> Result<Home, Failure> {
+    let deadline = Instant::now() + SNAPSHOT_WITHIN;
+    loop {
+        match http.home().await {
+            Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(200)).await,
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Prints what was done, and what became of it.

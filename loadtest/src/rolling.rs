@@ -75,7 +75,10 @@ struct Rolled {
 }
 
 /// A small school in the cluster's database, everybody signed in.
-async fn populate(cluster: &Cluster) -> Result<(Vec<Player>, Roll), Failure> {
+///
+/// # Errors
+/// When the school can't be imported.
+pub async fn populate(cluster: &Cluster) -> Result<(Vec<Player>, Roll), Failure> {
     let school = School::new(Plan {
         classes: 3,
         teachers_per_class: 1,

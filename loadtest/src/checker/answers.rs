@@ -81,14 +81,13 @@ impl Case<'_> {
         }
     }
 
-    /// Within one client and conversation, the numbers of messages rise in the order of sending; so do those of the changes of one
-    /// message. (A change may pass a message that failed for a while: docs/protocol.md.)
+    /// Within one client and conversation, numbers rise in the order of sending.
     pub(super) fn check_sending_order(&mut self, history: &History) {
-        let mut last: BTreeMap<(ConversationId, Option<EventId>), &Stored> = BTreeMap::new();
+        let mut last: BTreeMap<ConversationId, &Stored> = BTreeMap::new();
         for noted in &history.records {
-            let Record::Said { client_id, conversation, saying, .. } = &noted.record else { continue };
+            let Record::Said { client_id, conversation, .. } = &noted.record else { continue };
             let Some(stored) = self.index.by_client_id.get(&(history.person, *client_id)) else { continue };
-            if let Some(before) = last.insert((*conversation, saying.message()), stored)
+            if let Some(before) = last.insert(*conversation, stored)
                 && before.n >= stored.n
             {
                 let story = [

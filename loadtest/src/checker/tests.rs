@@ -1,5 +1,6 @@
 //! The checker on histories made by hand: a good one, and the same broken in every way.
 
+mod epochs;
 mod marks;
 mod stays;
 
