@@ -261,9 +261,13 @@ impl Appender {
 
 impl Pending {
     /// Notes whether it is out of turn. It is refused by the plan, after the look-up of client ids: what was answered once is
-    /// answered the same for ever.
+    /// answered the same for ever. What is out of turn has failed for now already here: what comes after it in the same batch may have
+    /// to wait for it, and not for what it waits for.
     fn look_at_turn(&mut self) {
         self.waits = self.append.turn.as_ref().is_some_and(|turn| !turn.may_go());
+        if self.waits {
+            self.fails_for_now();
+        }
     }
 
     /// It is in a batch of so many now.
@@ -308,3 +312,33 @@ fn digest(append: &Append) -> [u8; 32] {
 
 /// The rooms of a batch, as they stand under the lock.
 type Heads = HashMap<RoomId, plan::Head>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use homeroom_protocol::ConversationId;
+
+    #[test]
+    fn what_waits_is_waited_for_in_its_own_batch() {
+        let (turns, room) = (Arc::<Turns>::default(), RoomId::new());
+        let pending = |line, what| {
+            let client_id = ClientId::new();
+            let turn = Some(turns.next(line, client_id));
+            let append = Append { room, author: PersonId::new(), client_id, what, turn };
+            let reply = oneshot::channel().0;
+            Pending { append, digest: [0; 32], skips: 0, waits: false, trace: None, step: None, reply }
+        };
+        // The text does not matter here, so all are retractions; their lines are those of posts and of an edit.
+        let what = || What::Retract { message: EventId::new() };
+        let conversation = || Line { room, conversation: Some(ConversationId::new()) };
+        pending(conversation(), what()).fails_for_now();
+        let mut edit = pending(Line { room, conversation: None }, what());
+        let mut post = pending(conversation(), what());
+        [&mut edit, &mut post].into_iter().for_each(Pending::look_at_turn);
+        assert!(edit.waits, "it may be about a message of the conversation in which something failed");
+        assert!(post.waits, "and the edit may be about one of this post's conversation");
+        edit.is_answered();
+        post.look_at_turn();
+        assert!(!post.waits);
+    }
+}
