@@ -44,6 +44,8 @@ impl Session {
     /// Tells the client to take a fresh snapshot, and goes on from the room's head.
     pub(super) async fn reset(self: &Rc<Self>, seat: &Rc<Seat>, reason: ResetReason) {
         match self.start_at_head(seat).await {
+            // Its member has left meanwhile, and was told so.
+            Ok(_) if seat.state() == SeatState::Gone => {}
             Ok(position) => {
                 self.write(&encode(&ServerFrame::Reset { room: seat.room.id, position, reason }));
                 self.begin_seat(seat);

@@ -224,6 +224,10 @@ impl Session {
         }
         self.seats.borrow_mut().push(seat.clone());
         let position = self.start_at_head(&seat).await?;
+        // They left again while their place was looked for, and were told so.
+        if seat.state() == SeatState::Gone {
+            return Ok(());
+        }
         let room = RoomPosition { room, title: seat.title.clone(), role: seat.role(), position };
         self.write(&encode(&ServerFrame::Joined { room }));
         self.begin_seat(&seat);

@@ -222,8 +222,12 @@ impl Room {
             if seat.session.is_blocked() {
                 seat.session.end(super::Ending::Drop);
             } else if stays {
-                seat.becomes(SeatState::Starting);
-                seat.session.restart(&seat);
+                // One that is starting already finds the new view where it looks for its place: a second start beside it would put
+                // the cursor back behind what the first has let through.
+                if seat.state() != SeatState::Starting {
+                    seat.becomes(SeatState::Starting);
+                    seat.session.restart(&seat);
+                }
             } else {
                 seat.becomes(SeatState::Gone);
                 worker.remove_seat(&seat);

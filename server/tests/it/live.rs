@@ -20,6 +20,7 @@ on_both_engines! {
     who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on
     who_is_out_and_back_at_once_is_told_both
     who_was_away_while_one_of_their_children_left_starts_anew
+    whose_rights_change_twice_at_once_starts_anew_once
     marks_reach_those_who_may_know
     a_drain_says_when_to_come_back
 }
@@ -186,6 +187,28 @@ async fn who_was_away_while_one_of_their_children_left_starts_anew(ground: Groun
     node.log().change_members(room, second_child(false)).await.unwrap();
     let mut ana = node.resume(school.ana, json!({ room.to_string(): position })).await;
     assert_eq!(ana.hear("reset").await["reason"], "rights_changed");
+    node.stop().await;
+}
+
+async fn whose_rights_change_twice_at_once_starts_anew_once(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    let second_child = |joins| guardian(school.ana, school.bens_child, joins);
+    node.log().change_members(room, vec![second_child(true), second_child(false), second_child(true)]).await.unwrap();
+    // A second reset could come after events that belong behind it, and they would be lost to its reader.
+    for number in 0..20 {
+        teacher.post(room, Address::Announcements, &format!("{number}")).await;
+    }
+    let (mut resets, mut heard) = (0, Vec::new());
+    while heard.last().is_none_or(|text| text != "19") {
+        let frame = ana.next().await.unwrap();
+        resets += usize::from(frame["type"] == "reset");
+        heard.extend(texts(&[frame]));
+    }
+    assert_eq!((resets, heard.len()), (1, 20));
     node.stop().await;
 }
 
