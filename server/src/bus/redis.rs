@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_millis(100);
 
 /// The shortest and the longest wait before servers that don't answer are asked again; jitter takes a part of it.
-const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+const BACKOFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
 /// The slots of a cluster.
 const SLOTS: u16 = 16_384;
