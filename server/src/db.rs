@@ -150,7 +150,13 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", "67108864")
             .busy_timeout(Duration::from_secs(5));
-        let writes = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let writes = SqlitePoolOptions::new()
+            .max_connections(1)
+            // After an error of the disk SQLite has rolled back by itself, the rollback that follows fails, and sqlx goes on counting
+            // that transaction: such a connection would begin none any more.
+            .before_acquire(|on, _| Box::pin(async move { Ok(!on.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await?;
         let reads = SqlitePoolOptions::new()
             .max_connections(SQLITE_READERS)
             .acquire_timeout(Duration::from_secs(10))

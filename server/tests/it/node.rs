@@ -379,6 +379,19 @@ impl Socket {
         }
     }
 
+    /// The same until it is acknowledged, as a client does that keeps what it said; gives its number.
+    pub async fn ask_until_acked(&mut self, command: Value) -> u64 {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.ask(command.clone()).await;
+            if let Some(n) = answer["n"].as_u64() {
+                return n;
+            }
+            assert!(answer["retryable"] == true && std::time::Instant::now() < deadline, "{answer}");
+            tokio::time::sleep(Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap_or(100))).await;
+        }
+    }
+
     /// The same, but gives back the first answer that says that nothing can be stored.
     pub async fn ask_patiently_unless_full(&mut self, command: Value) -> Value {
         loop {

@@ -7,7 +7,7 @@ use crate::node::{Ground, connect, repository, token};
 use homeroom::db::Location;
 use homeroom::identity;
 use homeroom::log::members;
-use homeroom_protocol::{PersonId, RoomId};
+use homeroom_protocol::RoomId;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
@@ -18,7 +18,6 @@ use tokio::process::{Child, Command};
 /// A teacher and a mother who are in the same class, signed in.
 pub struct Demo {
     pub room: RoomId,
-    pub teacher: PersonId,
     pub teachers: String,
     pub anas: String,
 }
@@ -41,7 +40,7 @@ impl Demo {
         let room = rooms(teacher).await.find(|room| of_ana.contains(room)).unwrap();
         let (teachers, anas) = (token(&db, teacher).await, token(&db, ana).await);
         db.close().await;
-        Self { room, teacher, teachers, anas }
+        Self { room, teachers, anas }
     }
 }
 
