@@ -18,7 +18,7 @@ use crate::diary::{Clock, Diary};
 use crate::hostile;
 use crate::node::Node;
 use crate::participant::{Act, Participant};
-use crate::reckoning;
+use crate::reckoning::{self, Ends};
 use crate::roll::Roll;
 use crate::school::{Plan, School};
 use crate::store::Store;
@@ -27,7 +27,7 @@ use fault::Fault;
 use nemesis::{Nemesis, Strike};
 use probe::Probes;
 use registrar::Registrar;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,6 +35,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// What was acknowledged when a fault ended has to be heard by all who are there so soon after it.
 const REPAIRED_WITHIN: Duration = Duration::from_secs(5);
+/// Who has not heard it so long after that has lost it: it is not late any more.
+const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Before anything is broken, hostile clients do their worst for so long, at most; the honest ones must not notice.
 const CALM: Duration = Duration::from_secs(6);
 /// How long everybody may take to leave.
@@ -255,13 +257,10 @@ impl Run<'_> {
             self.act.send_replace(Act::Listen);
             self.until_silent().await;
         }
-        let took = self.until_repaired().await;
+        let ends = reckoning::ends(&self.diaries);
+        let took = self.until_heard(&ends, REPAIRED_WITHIN).await;
         if took > REPAIRED_WITHIN {
-            let story = format!(
-                "{:.1} s after the end of \"{strike}\" somebody still had not heard all of it",
-                took.as_secs_f64()
-            );
-            return Err(Failure::Breach { invariants: strike.faults().map(Fault::invariant).collect(), story });
+            return Err(self.late(strike, &ends, took).await);
         }
         if quiet {
             self.cluster.redis.run().await.map_err(ClusterError::from)?;
@@ -304,14 +303,25 @@ impl Run<'_> {
         }
     }
 
-    /// How long it takes, from the end of a fault, until everybody has heard what was acknowledged when it ended.
-    async fn until_repaired(&self) -> Duration {
+    /// How long it takes until everybody has heard what was acknowledged up to there; a little more than `within` when it takes longer.
+    async fn until_heard(&self, ends: &Ends, within: Duration) -> Duration {
         let began = Instant::now();
-        let ends = reckoning::ends(&self.diaries);
-        while began.elapsed() <= REPAIRED_WITHIN && !reckoning::have_heard(&self.diaries, &self.roll, &ends) {
+        while began.elapsed() <= within && !reckoning::have_heard(&self.diaries, &self.roll, ends) {
             sleep(Duration::from_millis(20)).await;
         }
         began.elapsed()
+    }
+
+    /// What it means that not all was heard in time: it was late, or it is lost.
+    async fn late(&self, strike: Strike, ends: &Ends, took: Duration) -> Failure {
+        let mut story =
+            format!("{:.1} s after the end of \"{strike}\" somebody still had not heard all of it", took.as_secs_f64());
+        let mut invariants: BTreeSet<Invariant> = strike.faults().map(Fault::invariant).collect();
+        if self.until_heard(ends, LOST_AFTER).await > LOST_AFTER {
+            story += &format!(", nor {} s later", LOST_AFTER.as_secs());
+            invariants.insert(Invariant::Complete);
+        }
+        Failure::Breach { invariants, story }
     }
 
     /// Everybody looks once more at how things stand, and goes home.
