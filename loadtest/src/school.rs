@@ -83,9 +83,10 @@ impl School {
         self.staff().into_iter().chain(guardians).collect()
     }
 
-    /// Everybody who teaches, each once.
-    fn staff(&self) -> BTreeSet<String> {
-        self.teachers.iter().flatten().cloned().collect()
+    /// Everybody who teaches, each once, in the order of their classes.
+    fn staff(&self) -> Vec<String> {
+        let mut known = BTreeSet::new();
+        self.teachers.iter().flatten().filter(|teacher| known.insert(*teacher)).cloned().collect()
     }
 
     /// Writes the files into a folder.
@@ -264,6 +265,23 @@ fn table(folder: &Path, name: &str, columns: &[&str]) -> io::Result<csv::Writer<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn teachers_come_in_the_order_of_their_classes() {
+        let plan = Plan {
+            classes: 12,
+            teachers_per_class: 1,
+            students: 1,
+            classes_per_student: 1,
+            second_guardian_every: 0,
+            sibling_every: 0,
+        };
+        let people = School::new(plan).people();
+        assert_eq!(
+            (people[2].as_str(), people[11].as_str(), people[12].as_str()),
+            ("teacher-2-0", "teacher-11-0", "guardian-0")
+        );
+    }
 
     #[test]
     fn families_are_woven_as_planned() {

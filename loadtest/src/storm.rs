@@ -126,8 +126,10 @@ async fn announce(options: &Options, ids: &Ids, teachers: &[SignedIn], server: S
         }
         let mut open = options.missed;
         while open > 0 {
-            if matches!(next(&mut wire).await?, ServerFrame::Ack { .. }) {
-                open -= 1;
+            match next(&mut wire).await? {
+                ServerFrame::Ack { .. } => open -= 1,
+                ServerFrame::Error { fault, .. } => return Err(io::Error::other(fault.message)),
+                _ => {}
             }
         }
         Ok::<_, io::Error>(())
