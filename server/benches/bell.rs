@@ -56,10 +56,7 @@ impl Listening {
         };
         stream::iter(rooms).map(hold).buffer_unordered(8).for_each(|held| async { held.unwrap() }).await;
         assert_eq!(tails.held(), rooms.len());
-        let mut bell = Bell::new(db.clone());
-        // The first call only finds the place to begin.
-        bell.listen().await.unwrap();
-        Self { tails, bell }
+        Self { tails, bell: Bell::begin(db.clone()).await.unwrap() }
     }
 
     /// Listens once, and takes in what was told.

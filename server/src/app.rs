@@ -109,6 +109,8 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         let (bus, heard) = Redis::start(&config.redis_urls, bus_counts.clone());
         (Arc::new(bus), heard)
     };
+    // Before anybody is served: a change that came between somebody's sign-in and the bell's beginning would be told to nobody.
+    let bell = Bell::begin(db.clone()).await.map_err(OpenError::from)?;
     let tails = Tails::new(db.clone(), bus.clone(), needs_bell, traces.clone());
     let measured = Measured::default();
     let log = Log::start(&db, listeners(&tails, &bus, &measured, &traces));
@@ -124,7 +126,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(heard, tails.clone(), measured.clone(), traces));
     if needs_bell {
-        tasks.spawn(listen_to_bell(Bell::new(db.clone()), tails.clone()));
+        tasks.spawn(listen_to_bell(bell, tails.clone()));
     }
     tasks.spawn(sweep(tails));
     tasks.spawn(forget(db.clone()));

@@ -43,7 +43,7 @@ pub struct Bell {
     /// A look has failed since the last one that did not.
     failed: bool,
     /// The oldest transaction that was still running at the last look, as text: `xid8` has no type of its own in sqlx.
-    oldest_running: Option<String>,
+    oldest_running: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -55,14 +55,22 @@ struct RungRow {
 }
 
 impl Bell {
-    /// Listens from now on.
-    #[must_use]
-    pub fn new(db: Db) -> Self {
-        Self { db, connection: None, failed: false, oldest_running: None }
+    /// Listens from this call on: whatever commits after it is told.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin(db: Db) -> Result<Self, sqlx::Error> {
+        let oldest_running = match db.reads() {
+            Engine::Postgres(pool) => {
+                sqlx::query_scalar("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetch_one(pool).await?
+            }
+            Engine::Sqlite(_) => String::new(),
+        };
+        Ok(Self { db, connection: None, failed: false, oldest_running })
     }
 
     /// What was rung since the last call. What was still running then is told again, or for the first time: the overlap
-    /// is harmless, since a head that is already known changes nothing. The first call only finds the place to begin.
+    /// is harmless, since a head that is already known changes nothing.
     ///
     /// # Errors
     /// When the database does not answer; the next call then covers the time in between.
@@ -87,32 +95,21 @@ impl Bell {
     }
 
     async fn look(&mut self, on: &mut PgConnection) -> Result<Heard, sqlx::Error> {
-        let rows: Vec<RungRow> = match &self.oldest_running {
-            None => {
-                let (oldest,): (String,) =
-                    sqlx::query_as("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetch_one(on).await?;
-                self.oldest_running = Some(oldest);
-                return Ok(Heard::default());
-            }
-            Some(oldest_running) => {
-                sqlx::query_as(
-                    "SELECT look.oldest_running, rung.room_id, rung.head_seq, rung.members
-                     FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS oldest_running) look
-                     LEFT JOIN (SELECT room_id, MAX(head_seq) AS head_seq, BOOL_OR(members) AS members
-                                FROM bell WHERE xid >= $1::xid8 GROUP BY room_id) rung ON TRUE",
-                )
-                .bind(oldest_running)
-                .fetch_all(on)
-                .await?
-            }
-        };
+        let rows: Vec<RungRow> = sqlx::query_as(
+            "SELECT look.oldest_running, rung.room_id, rung.head_seq, rung.members
+             FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS oldest_running) look
+             LEFT JOIN (SELECT room_id, MAX(head_seq) AS head_seq, BOOL_OR(members) AS members
+                        FROM bell WHERE xid >= $1::xid8 GROUP BY room_id) rung ON TRUE",
+        )
+        .bind(&self.oldest_running)
+        .fetch_all(on)
+        .await?;
         let mut in_doubt = false;
         if let Some(row) = rows.first() {
             // Transaction numbers only rise. Where they fell, the database is another one, or an older one.
             let number = |text: &str| text.parse::<u64>().unwrap_or(0);
-            in_doubt =
-                self.oldest_running.as_deref().is_some_and(|before| number(&row.oldest_running) < number(before));
-            self.oldest_running = Some(row.oldest_running.clone());
+            in_doubt = number(&row.oldest_running) < number(&self.oldest_running);
+            self.oldest_running.clone_from(&row.oldest_running);
         }
         let rung = rows
             .into_iter()

@@ -491,3 +491,13 @@ async fn a_kind_of_a_newer_version_is_passed_on_by_its_columns(ground: Ground) {
     let frame = shown(6).await;
     assert_eq!((&frame["kind"], &frame["n"], &frame["text"]), (&"unknown".into(), &2.into(), &serde_json::Value::Null));
 }
+
+/// Somebody may be put into a room between a node's start and its first look at the bell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bell_tells_of_all_that_came_after_it_was_begun() {
+    let log = crate::node::log(&Ground::postgres().await).await;
+    let mut bell = homeroom::log::bell::Bell::begin(log.db().clone()).await.unwrap();
+    let school = School::open(&log).await;
+    let told = bell.listen().await.unwrap().rung;
+    assert!(told.iter().any(|rung| rung.room == school.room && rung.members && rung.head == 3), "{told:?}");
+}

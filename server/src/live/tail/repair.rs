@@ -3,7 +3,7 @@
 //! Owns: reading what is missing, and the order in which what the bell told is taken in. Refuses to know: when the bell rings.
 
 use super::one::Head;
-use super::{Tails, ToWorker};
+use super::{STRAGGLER, Tails, ToWorker};
 use crate::log::bell::Rung;
 use crate::log::{Entry, members, read};
 use crate::sabotage::{self, Sabotage};
@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering;
 const LOOK: usize = 1_000;
 
 impl Tails {
-    /// The bell rang for a room: its log goes at least up to `head`.
+    /// The bell rang for a room: its log goes at least up to `head`. What is on its way over the bus comes first: just committed, it
+    /// would else be read by every node that looks in that moment.
     pub fn ring(&self, room: RoomId, head: i64) {
         {
             let mut rooms = self.rooms();
@@ -25,11 +26,24 @@ impl Tails {
             }
             tail.filling = true;
         }
-        self.shared.counts.holes.fetch_add(1, Ordering::Relaxed);
         let tails = self.clone();
         tokio::spawn(async move {
+            tokio::time::sleep(STRAGGLER).await;
+            if tails.has_arrived(room, head) {
+                return;
+            }
+            tails.shared.counts.holes.fetch_add(1, Ordering::Relaxed);
             let _said = tails.fill(room).await;
         });
+    }
+
+    /// Whether the bus has brought all that is known to be there; then the log need not be read.
+    fn has_arrived(&self, room: RoomId, head: i64) -> bool {
+        let mut rooms = self.rooms();
+        let Some(tail) = rooms.get_mut(&room) else { return true };
+        let arrived = tail.head.is_some_and(|known| known.seq >= head) && !tail.has_hole();
+        tail.filling &= !arrived;
+        arrived
     }
 
     /// Reads what is missing from the log, beginning with the head itself: where the log holds another entry there, it is not
