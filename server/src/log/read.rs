@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::row::{EntryRow, MessageRow};
 use super::sight::View;
 use crate::db::{Db, Engine};
-use crate::{entry_select, fetch_all, fetch_optional, message_select};
+use crate::{fetch_all, fetch_optional};
 use homeroom_protocol::{About, Address, ConversationId, EventId, HistoryPage, Message, PersonId, RoomId};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -19,6 +19,43 @@ pub const PAGE: i64 = 128;
 pub const TOO_FAR: i64 = 2_000;
 /// Text in one page of history, so that an answer stays bounded when every message is as long as may be.
 const HISTORY_BYTES: usize = 256 * 1024;
+
+/// The statements by which the log is read: pages, history, positions. Tests ask both engines how they run them.
+pub mod statement {
+    use crate::{entry_select, message_select};
+
+    /// A room's entries after a seq.
+    pub const OF_ROOM: &str = entry_select!("WHERE e.room_id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3");
+    /// A conversation's entries after an `n`.
+    pub const OF_CONVERSATION: &str =
+        entry_select!("WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n > $3 ORDER BY e.n LIMIT $4");
+    /// A conversation's messages before an `n`, newest first.
+    pub const HISTORY: &str = message_select!(
+        "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
+    );
+    /// One message.
+    pub const MESSAGE: &str = message_select!("WHERE e.room_id = $1 AND e.id = $2 AND e.kind = 'posted'");
+    /// The last event of a room up to a seq.
+    pub const LAST_OF_ROOM: &str = "SELECT id FROM event WHERE room_id = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1";
+    /// The last event of a conversation up to a seq, and its `n`. The plus keeps SQLite from walking the room by its key (room_id, seq)
+    /// and sorting what it finds.
+    pub const LAST_OF_CONVERSATION: &str = "SELECT seq, id, n FROM event
+        WHERE room_id = $1 AND conversation_id = $2 AND +seq <= $3 ORDER BY n DESC LIMIT 1";
+    /// Where events stand, on PostgreSQL.
+    pub const SEQS_POSTGRES: &str =
+        "SELECT room_id, id, seq FROM event WHERE (room_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))";
+    /// Where events stand, on SQLite.
+    pub const SEQS_SQLITE: &str = "SELECT room_id, id, seq FROM event
+        WHERE (room_id, id) IN (SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each($1))";
+    /// What stands at a place of each room, on PostgreSQL.
+    pub const AT_POSTGRES: &str =
+        "SELECT r.id, e.id, r.last_seq FROM unnest($1::uuid[], $2::bigint[]) AS place (room_id, seq)
+         JOIN room r ON r.id = place.room_id LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.seq";
+    /// What stands at a place of each room, on SQLite.
+    pub const AT_SQLITE: &str =
+        "SELECT r.id, e.id, r.last_seq FROM json_each($1) AS place JOIN room r ON r.id = unhex(place.value ->> 0)
+         LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.value ->> 1";
+}
 
 /// The head of a room's log: its last seq and event.
 ///
@@ -45,26 +82,14 @@ pub async fn seqs(db: &Db, events: &[(RoomId, EventId)]) -> Result<HashMap<(Room
     let rows: Vec<(Uuid, Uuid, i64)> = match db.reads() {
         Engine::Postgres(pool) => {
             let (rooms, ids): (Vec<Uuid>, Vec<Uuid>) = events.iter().map(|(room, id)| (room.0, id.0)).unzip();
-            sqlx::query_as(
-                "SELECT room_id, id, seq FROM event WHERE (room_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-            )
-            .bind(rooms)
-            .bind(ids)
-            .fetch_all(pool)
-            .await?
+            sqlx::query_as(statement::SEQS_POSTGRES).bind(rooms).bind(ids).fetch_all(pool).await?
         }
         Engine::Sqlite(pool) => {
             let ids: Vec<Value> = events
                 .iter()
                 .map(|(room, id)| json!([room.0.simple().to_string(), id.0.simple().to_string()]))
                 .collect();
-            sqlx::query_as(
-                "SELECT room_id, id, seq FROM event
-                 WHERE (room_id, id) IN (SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each($1))",
-            )
-            .bind(Value::Array(ids))
-            .fetch_all(pool)
-            .await?
+            sqlx::query_as(statement::SEQS_SQLITE).bind(Value::Array(ids)).fetch_all(pool).await?
         }
     };
     Ok(rows.into_iter().map(|(room, id, seq)| ((RoomId(room), EventId(id)), seq)).collect())
@@ -79,25 +104,12 @@ pub async fn at(db: &Db, places: &[(RoomId, i64)]) -> Result<HashMap<RoomId, (Op
     let rows: Vec<(Uuid, Option<Uuid>, i64)> = match db.reads() {
         Engine::Postgres(pool) => {
             let (rooms, seqs): (Vec<Uuid>, Vec<i64>) = places.iter().map(|(room, seq)| (room.0, *seq)).unzip();
-            sqlx::query_as(
-                "SELECT r.id, e.id, r.last_seq FROM unnest($1::uuid[], $2::bigint[]) AS place (room_id, seq)
-                 JOIN room r ON r.id = place.room_id LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.seq",
-            )
-            .bind(rooms)
-            .bind(seqs)
-            .fetch_all(pool)
-            .await?
+            sqlx::query_as(statement::AT_POSTGRES).bind(rooms).bind(seqs).fetch_all(pool).await?
         }
         Engine::Sqlite(pool) => {
             let places: Vec<Value> =
                 places.iter().map(|(room, seq)| json!([room.0.simple().to_string(), seq])).collect();
-            sqlx::query_as(
-                "SELECT r.id, e.id, r.last_seq FROM json_each($1) AS place JOIN room r ON r.id = unhex(place.value ->> 0)
-                 LEFT JOIN event e ON e.room_id = r.id AND e.seq = place.value ->> 1",
-            )
-            .bind(Value::Array(places))
-            .fetch_all(pool)
-            .await?
+            sqlx::query_as(statement::AT_SQLITE).bind(Value::Array(places)).fetch_all(pool).await?
         }
     };
     Ok(rows.into_iter().map(|(room, event, last_seq)| (RoomId(room), (event.map(EventId), last_seq))).collect())
@@ -108,14 +120,7 @@ pub async fn at(db: &Db, places: &[(RoomId, i64)]) -> Result<HashMap<RoomId, (Op
 /// # Errors
 /// When the database does not answer.
 pub async fn after(db: &Db, room: RoomId, seq: i64, limit: i64) -> Result<Vec<Entry>, sqlx::Error> {
-    let rows = fetch_all!(
-        db.reads(),
-        EntryRow,
-        entry_select!("WHERE e.room_id = $1 AND e.seq > $2 ORDER BY e.seq LIMIT $3"),
-        room.0,
-        seq,
-        limit
-    )?;
+    let rows = fetch_all!(db.reads(), EntryRow, statement::OF_ROOM, room.0, seq, limit)?;
     rows.into_iter().map(EntryRow::into_entry).collect()
 }
 
@@ -181,16 +186,17 @@ pub(super) async fn number_at(
     conversation: ConversationId,
     seq: i64,
 ) -> Result<i64, sqlx::Error> {
-    let row = fetch_optional!(
-        db.reads(),
-        (i64,),
-        // The plus keeps SQLite from walking the room by its key (room_id, seq) and sorting what it finds.
-        "SELECT n FROM event WHERE room_id = $1 AND conversation_id = $2 AND +seq <= $3 ORDER BY n DESC LIMIT 1",
-        room.0,
-        conversation.0,
-        seq
-    )?;
-    Ok(row.map_or(0, |(n,)| n))
+    Ok(last_of_conversation(db, room, conversation, seq).await?.map_or(0, |(_, _, n)| n))
+}
+
+/// The conversation's last event up to a seq: its seq, its id, its `n`.
+async fn last_of_conversation(
+    db: &Db,
+    room: RoomId,
+    conversation: ConversationId,
+    seq: i64,
+) -> Result<Option<(i64, Uuid, i64)>, sqlx::Error> {
+    fetch_optional!(db.reads(), (i64, Uuid, i64), statement::LAST_OF_CONVERSATION, room.0, conversation.0, seq)
 }
 
 /// A conversation's entries after an `n`.
@@ -201,15 +207,7 @@ pub(super) async fn conversation_after(
     number: i64,
     limit: i64,
 ) -> Result<Vec<Entry>, sqlx::Error> {
-    let rows = fetch_all!(
-        db.reads(),
-        EntryRow,
-        entry_select!("WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n > $3 ORDER BY e.n LIMIT $4"),
-        room.0,
-        conversation.0,
-        number,
-        limit
-    )?;
+    let rows = fetch_all!(db.reads(), EntryRow, statement::OF_CONVERSATION, room.0, conversation.0, number, limit)?;
     rows.into_iter().map(EntryRow::into_entry).collect()
 }
 
@@ -232,17 +230,7 @@ pub async fn history(
     // One more than asked for tells whether there are older ones.
     let most = i64::from(limit) + 1;
     loop {
-        let rows = fetch_all!(
-            db.reads(),
-            MessageRow,
-            message_select!(
-                "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
-            ),
-            room.0,
-            conversation.0,
-            before,
-            most
-        )?;
+        let rows = fetch_all!(db.reads(), MessageRow, statement::HISTORY, room.0, conversation.0, before, most)?;
         let is_last = (rows.len() as i64) < most;
         for row in rows {
             // Nothing is theirs before their first stay: a long past is not read in vain.
@@ -278,13 +266,7 @@ pub async fn message(
     view: &View,
     id: EventId,
 ) -> Result<Option<(Message, Address, i64)>, sqlx::Error> {
-    let row = fetch_optional!(
-        db.reads(),
-        MessageRow,
-        message_select!("WHERE e.room_id = $1 AND e.id = $2 AND e.kind = 'posted'"),
-        room.0,
-        id.0
-    )?;
+    let row = fetch_optional!(db.reads(), MessageRow, statement::MESSAGE, room.0, id.0)?;
     let Some(row) = row else { return Ok(None) };
     let (seq, address) = (row.seq, row.address());
     let subject = super::Subject { root_seq: seq, thread: address.into() };
@@ -301,29 +283,15 @@ pub async fn message(
 /// When the database does not answer.
 pub async fn last_visible(db: &Db, room: RoomId, view: &View, until: i64) -> Result<Option<EventId>, sqlx::Error> {
     let View::Guardian { person, .. } = view else {
-        let row = fetch_optional!(
-            db.reads(),
-            (Uuid,),
-            "SELECT id FROM event WHERE room_id = $1 AND seq <= $2 ORDER BY seq DESC LIMIT 1",
-            room.0,
-            until
-        )?;
+        let row = fetch_optional!(db.reads(), (Uuid,), statement::LAST_OF_ROOM, room.0, until)?;
         return Ok(row.map(|(id,)| EventId(id)));
     };
     // What was said before their time is none of theirs, not even as a position.
     let after = view.present_after().unwrap_or(i64::MAX);
     let mut last: Option<(i64, Uuid)> = None;
     for conversation in conversations_of(room, *person, view) {
-        let row = fetch_optional!(
-            db.reads(),
-            (i64, Uuid),
-            // The plus: as in `number_at`.
-            "SELECT seq, id FROM event WHERE room_id = $1 AND conversation_id = $2 AND +seq <= $3 ORDER BY n DESC LIMIT 1",
-            room.0,
-            conversation.0,
-            until
-        )?;
-        last = last.max(row.filter(|(seq, _)| *seq > after));
+        let row = last_of_conversation(db, room, conversation, until).await?;
+        last = last.max(row.filter(|(seq, ..)| *seq > after).map(|(seq, id, _)| (seq, id)));
     }
     Ok(last.map(|(_, id)| EventId(id)))
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where something is not as it must be")]
 
+mod bounds;
 mod bus;
 mod cli;
 mod doctor;
@@ -16,6 +17,7 @@ mod log;
 mod metrics;
 mod nginx;
 mod node;
+mod plans;
 mod postgres;
 mod process;
 mod proxy;
