@@ -60,6 +60,7 @@ if [ "$purpose" = test ]; then
   # libFuzzer is compiled C++.
   need c++ build-essential
   need shellcheck shellcheck
+  need faketime faketime
 fi
 if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
 

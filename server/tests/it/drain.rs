@@ -21,7 +21,7 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let ground = Ground::sqlite();
-        let Demo { room, teachers, anas, .. } = Demo::import(&ground).await;
+        let Demo { room, teachers, anas } = Demo::import(&ground).await;
         Self { ground, room, teachers, anas }
     }
 
@@ -29,7 +29,11 @@ impl Scene {
     async fn hold_up(&self) -> SqliteConnection {
         let Location::Sqlite(file) = &self.ground.location else { panic!("not SQLite") };
         let mut writer = SqliteConnection::connect(file.to_str().unwrap()).await.unwrap();
-        writer.execute("BEGIN IMMEDIATE").await.unwrap();
+        // The server may be writing itself just then.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = writer.execute("BEGIN IMMEDIATE").await {
+            assert!(Instant::now() < deadline, "{error}");
+        }
         writer
     }
 

@@ -17,6 +17,7 @@ mod log;
 mod metrics;
 mod nginx;
 mod node;
+mod outages;
 mod plans;
 mod postgres;
 mod process;

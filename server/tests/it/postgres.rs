@@ -4,6 +4,7 @@
 //! nothing behind: a watching shell stops it as soon as this process is gone, however it went.
 //! Refuses to know: what is tested.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start("-c max_connect
 /// A server, with one folder that is all of it.
 pub struct Server {
     socket: PathBuf,
-    /// Closing its standard input stops everything: when this value goes, or the process.
-    _watcher: Child,
+    /// It is told to stop and to run the server; closing its standard input stops everything: when this value goes, or the process.
+    watcher: Child,
 }
 
 /// A fresh, empty database of the shared server; gives its URL.
@@ -74,8 +75,45 @@ impl Server {
 
     /// Ends it at once, as a power cut would.
     pub fn kill(&self) {
-        let first = std::fs::read_to_string(self.socket.join("data/postmaster.pid")).unwrap();
-        assert!(signal("KILL", first.lines().next().unwrap()));
+        assert!(signal("KILL", &self.postmaster().unwrap()));
+    }
+
+    /// Stops it in order: connections are cut, what was committed is there. [`Self::run`] starts it again.
+    pub fn stop(&self) {
+        self.tell("stop");
+        wait_until("PostgreSQL has stopped", || self.postmaster().is_none());
+    }
+
+    /// Starts it on what it has, and waits until it answers.
+    pub fn run(&self) {
+        self.tell("run");
+        wait_until("PostgreSQL answers again", || is_ready(&self.socket));
+    }
+
+    /// Stops all of it where it is, as a machine that hangs would, until what this gives goes.
+    pub fn pause(&self) -> Vec<Stopped> {
+        let postmaster = self.postmaster().unwrap();
+        // The one that would start others first.
+        let mut stopped = vec![Stopped::new(postmaster.parse().unwrap())];
+        let children = Command::new("ps").args(["-o", "pid=", "--ppid", &postmaster]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        stopped.extend(children.split_whitespace().map(|process| Stopped::new(process.parse().unwrap())));
+        stopped
+    }
+
+    /// The URL of the database that every server has.
+    pub fn url(&self) -> String {
+        self.url_of("postgres://postgres@localhost/postgres")
+    }
+
+    /// Its first process; nothing while it is stopped.
+    fn postmaster(&self) -> Option<String> {
+        let file = std::fs::read_to_string(self.socket.join("data/postmaster.pid")).ok()?;
+        file.lines().next().map(str::to_owned)
+    }
+
+    fn tell(&self, word: &str) {
+        writeln!(self.watcher.stdin.as_ref().unwrap(), "{word}").unwrap();
     }
 
     /// Starts one as Debian configures it, but for these settings.
@@ -105,11 +143,14 @@ impl Server {
             cd /; umask 077
             {owner}
             {unprivileged} {bin}/{make} -D {folder}/data >{folder}/make.log 2>&1 || exit 1
-            {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= {settings} \
-                -c shared_buffers=32MB >{folder}/postgres.log 2>&1 &
-            server=$!
-            cat >/dev/null
-            kill -INT $server 2>/dev/null; wait $server; rm -rf {folder}
+            run() {{
+                {unprivileged} {bin}/postgres -D {folder}/data -k {folder} -c listen_addresses= {settings} \
+                    -c shared_buffers=32MB >>{folder}/postgres.log 2>&1 &
+                server=$!
+            }}
+            stop() {{ kill -INT $server 2>/dev/null; wait $server; }}
+            run; while read -r word; do $word; done
+            stop; rm -rf {folder}
             "#,
             owner = if is_root { format!("chown nobody {}", folder.display()) } else { String::new() },
             bin = bin.display(),
@@ -122,19 +163,23 @@ impl Server {
             .process_group(0)
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let ready = || {
-            Command::new(bin.join("pg_isready"))
-                .args(["-q", "-h"])
-                .arg(&folder)
-                .status()
-                .is_ok_and(|status| status.success())
-        };
-        while !ready() {
+        wait_until("PostgreSQL has started", || {
             assert!(watcher.try_wait().unwrap().is_none(), "PostgreSQL did not start; see {}", folder.display());
-            assert!(Instant::now() < deadline, "PostgreSQL did not start; see {}", folder.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Self { socket: folder, _watcher: watcher }
+            is_ready(&folder)
+        });
+        Self { socket: folder, watcher }
+    }
+}
+
+fn is_ready(folder: &Path) -> bool {
+    let mut asked = Command::new("/usr/lib/postgresql/15/bin/pg_isready");
+    asked.args(["-q", "-h"]).arg(folder).status().is_ok_and(|status| status.success())
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not after a minute: {what}");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

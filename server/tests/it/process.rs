@@ -52,17 +52,18 @@ pub struct Process {
 impl Process {
     /// Starts one on the ground's database; returns when it listens.
     pub async fn start(ground: &Ground, arguments: &[&str]) -> Self {
-        Self::start_on(ground, &ground.location, arguments).await
+        Self::start_with(ground, arguments, &[]).await
     }
 
-    /// The same, with another way to the database.
-    pub async fn start_on(ground: &Ground, location: &Location, arguments: &[&str]) -> Self {
+    /// The same, with some variables in its surroundings, which are empty otherwise.
+    pub async fn start_with(ground: &Ground, arguments: &[&str], surroundings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_homeroom"));
         command.env_clear().args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(ground.folder.path());
-        if let Location::Postgres(url) = location {
+        if let Location::Postgres(url) = &ground.location {
             command.args(["--database-url", url]);
         }
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.args(arguments).envs(surroundings.iter().copied());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {

@@ -1,11 +1,11 @@
-//! A way to PostgreSQL that can be cut, held up, and torn at the worst moment.
+//! A way to PostgreSQL or Redis that can be cut, held up, and torn at the worst moment.
 //!
 //! Owns: passing bytes on, or not. Refuses to know: what they mean, but for the word COMMIT.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 
@@ -18,7 +18,13 @@ pub enum Commit {
     IsNotAnswered = 2,
 }
 
-/// A proxy before PostgreSQL's socket.
+#[derive(Clone)]
+enum Server {
+    Socket(PathBuf),
+    Port(u16),
+}
+
+/// A proxy before a server.
 pub struct Proxy {
     port: u16,
     state: Arc<State>,
@@ -34,7 +40,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Before the server of this URL.
+    /// Before the PostgreSQL of this URL.
     pub async fn start(url: &str) -> Self {
         Self::start_at(url, 0).await
     }
@@ -42,7 +48,15 @@ impl Proxy {
     /// The same, at a port.
     pub async fn start_at(url: &str, port: u16) -> Self {
         let (_, folder) = url.split_once("?host=").unwrap();
-        let socket = PathBuf::from(folder).join(".s.PGSQL.5432");
+        Self::before(Server::Socket(PathBuf::from(folder).join(".s.PGSQL.5432")), port).await
+    }
+
+    /// Before a server on this port.
+    pub async fn before_port(port: u16) -> Self {
+        Self::before(Server::Port(port), 0).await
+    }
+
+    async fn before(server: Server, port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
@@ -54,7 +68,13 @@ impl Proxy {
         let of_listener = state.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, socket.clone(), of_listener.clone()));
+                let (server, state) = (server.clone(), of_listener.clone());
+                tokio::spawn(async move {
+                    match server {
+                        Server::Socket(path) => pass(client, UnixStream::connect(path).await, state).await,
+                        Server::Port(port) => pass(client, TcpStream::connect(("127.0.0.1", port)).await, state).await,
+                    }
+                });
             }
         });
         Self { port, state }
@@ -69,6 +89,11 @@ impl Proxy {
     pub fn url_at(url: &str, port: u16) -> String {
         let (before, _) = url.split_once("?host=").unwrap();
         before.replace("@localhost/", &format!("@127.0.0.1:{port}/")) + "?sslmode=disable"
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn at_next_commit(&self, commit: Commit) {
@@ -91,10 +116,10 @@ impl Proxy {
     }
 }
 
-async fn pass(client: TcpStream, socket: PathBuf, state: Arc<State>) {
-    let Ok(server) = UnixStream::connect(&socket).await else { return };
+async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Result<S>, state: Arc<State>) {
+    let Ok(server) = server else { return };
     let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
     let torn = watch::channel(false).0;
     let (of_answers, mut held, mut cuts) = (torn.clone(), state.held.subscribe(), state.cuts.subscribe());
     let mut held_too = state.held.subscribe();
