@@ -1,6 +1,6 @@
 # Owns: the names of what can be done here. The work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint web types bench kills cluster chaos rolling teeth fuzz clean
+.PHONY: help run test lint web types bench kills cluster chaos rolling teeth fuzz instructions clean
 
 TIMES ?= 100
 SEED ?= 1
@@ -8,7 +8,7 @@ TARGET ?= all
 SECONDS ?= 60
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## set up, build, and start Homeroom with the demo school on http://127.0.0.1:8080
 	@scripts/run.sh
@@ -46,6 +46,9 @@ teeth: ## show that the checker notices a server that breaks its word on purpose
 
 fuzz: ## look for inputs that break a parser, TARGET=all SECONDS=60 for each
 	@scripts/fuzz.sh $(TARGET) $(SECONDS)
+
+instructions: ## count the instructions of the hot paths, and hold them against what was accepted
+	@scripts/instructions.py check
 
 clean: ## remove what was built; the data folder stays
 	@rm -rf target clients/web/dist clients/web/node_modules clients/web/test-results fuzz-artifacts

@@ -51,6 +51,7 @@ if [ "$purpose" = test ]; then
   need /usr/sbin/haproxy haproxy
   need /usr/sbin/nginx nginx
   need promtool prometheus
+  need valgrind valgrind
   need openssl openssl
   need /usr/bin/chromium chromium
   need /usr/share/fonts/truetype/noto/NotoSans-Regular.ttf fonts-noto-core

@@ -33,7 +33,8 @@ check web-size one npm --prefix clients/web run --silent size
 check format one cargo fmt --all --check
 check build one cargo build --workspace --locked
 check cargo cargo cargo test --workspace --locked --no-fail-fast
-check clippy one cargo clippy --workspace --all-targets --locked -- -D warnings
+check clippy one cargo clippy --workspace --all-targets --features homeroom/instructions --locked -- -D warnings
+check instructions one scripts/instructions.py check
 # cargo fmt would follow fuzz/src/lib.rs into the server's files, and miss their tests.
 check fuzz-format one rustfmt --check --edition 2024 fuzz/src/check_*.rs fuzz/src/bin/*.rs
 check fuzz one scripts/fuzz.sh million

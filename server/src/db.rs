@@ -177,6 +177,16 @@ impl Db {
         Ok(Self { writes: Engine::Postgres(writes), reads: Engine::Postgres(reads) })
     }
 
+    /// A database that nobody may ask anything: there is none at this address.
+    ///
+    /// # Errors
+    /// Never: the address is readable.
+    #[cfg(feature = "instructions")]
+    pub fn nowhere() -> Result<Self, OpenError> {
+        let pool = PgPoolOptions::new().connect_lazy_with(postgres_options("postgres://127.0.0.1:9/nowhere")?);
+        Ok(Self { writes: Engine::Postgres(pool.clone()), reads: Engine::Postgres(pool) })
+    }
+
     /// A schema that contracted since may not be written by a binary that only knows what it was.
     async fn refuse_if_too_old(&self) -> Result<(), OpenError> {
         let found: Result<Option<(i64,)>, sqlx::Error> =

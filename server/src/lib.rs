@@ -15,6 +15,8 @@ pub mod db;
 pub mod doctor;
 pub mod error;
 pub mod identity;
+#[cfg(feature = "instructions")]
+pub mod instructions;
 pub mod live;
 pub mod log;
 pub mod metrics;

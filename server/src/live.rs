@@ -10,6 +10,8 @@ mod catch_up;
 mod command;
 pub mod frame;
 mod hello;
+#[cfg(feature = "instructions")]
+pub(crate) mod instructions;
 mod room;
 mod session;
 pub mod socket;

@@ -6,6 +6,8 @@
 //!
 //! `plan` decides, without a database; `postgres` and `sqlite` load what it needs and store what it decided.
 
+#[cfg(feature = "instructions")]
+pub(crate) mod instructions;
 mod lane;
 mod plan;
 mod postgres;
