@@ -6,6 +6,8 @@
 //!
 //! Refuses to know: any table but `compatibility`. Only where the engines truly differ does a feature match on [`Engine`].
 
+pub mod together;
+
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{

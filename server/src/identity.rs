@@ -16,10 +16,11 @@ mod tests;
 use crate::db::{Db, Engine, Tx};
 use crate::{execute, fetch_all, fetch_optional};
 use chrono::{DateTime, Duration, Utc};
+use data_encoding::HEXLOWER;
 use homeroom_protocol::{Language, PersonId, Timestamp};
 use secret::Secret;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// How long an invitation may be used.
@@ -72,9 +73,19 @@ pub struct Login {
     pub expires_at: Timestamp,
 }
 
+/// What was found of some tokens.
+#[derive(Debug)]
+pub struct Found {
+    /// Who each belongs to; `None` for one that is unknown or has run out.
+    pub who: Vec<Option<LoggedIn>>,
+    /// The sign-ins whose use was not noted for a while.
+    unnoted: Vec<Uuid>,
+}
+
 #[derive(sqlx::FromRow)]
 struct LoginRow {
     id: Uuid,
+    token_hash: Vec<u8>,
     used_at: DateTime<Utc>,
     person_id: Uuid,
     given_name: String,
@@ -82,47 +93,106 @@ struct LoginRow {
     language: String,
 }
 
+impl LoginRow {
+    /// Who it is, behind the hash of their token.
+    fn into_logged_in(self) -> (Vec<u8>, LoggedIn) {
+        let who = LoggedIn {
+            login: self.id,
+            person: PersonId(self.person_id),
+            name: full_name(&self.given_name, &self.family_name),
+            language: Language::parse(&self.language).unwrap_or_else(|_| Language::english()),
+        };
+        (self.token_hash, who)
+    }
+}
+
 /// Who a token belongs to; `None` when it is unknown, has run out, or its person is no longer at the school.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn who(db: &Db, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> {
+    let mut found = who_of(db, &[secret::hash(token)]).await?;
+    found.note(db).await;
+    Ok(found.who.pop().flatten())
+}
+
+/// Who tokens with these hashes belong to. One query.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn who_of(db: &Db, hashes: &[Vec<u8>]) -> Result<Found, sqlx::Error> {
     let now = Utc::now();
-    let row = fetch_optional!(
-        db.reads(),
-        LoginRow,
-        "SELECT l.id, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
-         FROM login l JOIN person p ON p.id = l.person_id
-         WHERE l.token_hash = $1 AND l.expires_at > $2 AND p.enabled",
-        secret::hash(token),
-        now
-    )?;
-    let Some(row) = row else { return Ok(None) };
-    if now - row.used_at > NOTED {
-        // Somebody may read although nothing can be written, on a full disk for instance: the next use notes it.
-        if let Err(error) = note_use(db, row.id, now).await {
+    let rows: Vec<LoginRow> = match db.reads() {
+        Engine::Postgres(pool) => {
+            sqlx::query_as(
+                "SELECT l.id, l.token_hash, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
+                 FROM login l JOIN person p ON p.id = l.person_id
+                 WHERE l.token_hash = ANY($1) AND l.expires_at > $2 AND p.enabled",
+            )
+            .bind(hashes)
+            .bind(now)
+            .fetch_all(pool)
+            .await?
+        }
+        Engine::Sqlite(pool) => {
+            let hashes = hashes.iter().map(|hash| Value::String(HEXLOWER.encode(hash))).collect();
+            sqlx::query_as(
+                "SELECT l.id, l.token_hash, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
+                 FROM login l JOIN person p ON p.id = l.person_id
+                 WHERE l.token_hash IN (SELECT unhex(value) FROM json_each($1)) AND l.expires_at > $2 AND p.enabled",
+            )
+            .bind(Value::Array(hashes))
+            .bind(now)
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    let unnoted = rows.iter().filter(|row| now - row.used_at > NOTED).map(|row| row.id).collect();
+    let known: HashMap<Vec<u8>, LoggedIn> = rows.into_iter().map(LoginRow::into_logged_in).collect();
+    // The same token may be asked for twice.
+    Ok(Found { who: hashes.iter().map(|hash| known.get(hash).cloned()).collect(), unnoted })
+}
+
+impl Found {
+    /// Notes that these sign-ins are used. Somebody may read although nothing can be written, on a full disk for instance: the next use
+    /// notes it.
+    pub async fn note(&self, db: &Db) {
+        if !self.unnoted.is_empty()
+            && let Err(error) = note_use(db, &self.unnoted, Utc::now()).await
+        {
             tracing::warn!(%error, "the use of a sign-in was not noted");
         }
     }
-    Ok(Some(LoggedIn {
-        login: row.id,
-        person: PersonId(row.person_id),
-        name: full_name(&row.given_name, &row.family_name),
-        language: Language::parse(&row.language).unwrap_or_else(|_| Language::english()),
-    }))
 }
 
 /// Several requests of one page may come at once: the first one writes.
-async fn note_use(db: &Db, login: Uuid, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    execute!(
-        db.writes(),
-        "UPDATE login SET used_at = $2, expires_at = $3 WHERE id = $1 AND used_at < $4",
-        login,
-        now,
-        now + LOGIN,
-        now - NOTED
-    )
-    .map(|_| ())
+async fn note_use(db: &Db, logins: &[Uuid], now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let (until, before) = (now + LOGIN, now - NOTED);
+    match db.writes() {
+        Engine::Postgres(pool) => {
+            sqlx::query("UPDATE login SET used_at = $2, expires_at = $3 WHERE id = ANY($1) AND used_at < $4")
+                .bind(logins)
+                .bind(now)
+                .bind(until)
+                .bind(before)
+                .execute(pool)
+                .await?;
+        }
+        Engine::Sqlite(pool) => {
+            let logins = logins.iter().map(|login| Value::String(login.simple().to_string())).collect();
+            sqlx::query(
+                "UPDATE login SET used_at = $2, expires_at = $3
+                 WHERE id IN (SELECT unhex(value) FROM json_each($1)) AND used_at < $4",
+            )
+            .bind(Value::Array(logins))
+            .bind(now)
+            .bind(until)
+            .bind(before)
+            .execute(pool)
+            .await?;
+        }
+    }
+    Ok(())
 }
 
 /// Given and family name as one.
@@ -314,10 +384,10 @@ pub async fn still_signed_in(db: &Db, logins: &[Uuid]) -> Result<HashSet<Uuid>, 
             .await?
         }
     };
-    for (login, used_at) in &rows {
-        if now - *used_at > NOTED {
-            note_use(db, *login, now).await?;
-        }
+    let unnoted: Vec<Uuid> =
+        rows.iter().filter(|(_, used_at)| now - *used_at > NOTED).map(|(login, _)| *login).collect();
+    if !unnoted.is_empty() {
+        note_use(db, &unnoted, now).await?;
     }
     Ok(rows.into_iter().map(|(login, _)| login).collect())
 }

@@ -6,6 +6,7 @@
 //! `socket` takes over the upgraded connection and starts a `session`; `worker` is one thread's share of rooms and sessions;
 //! `room` walks a room's members; `tail` keeps each held room's head and newest entries for all workers of the node.
 
+mod arrivals;
 mod catch_up;
 mod command;
 pub mod frame;
@@ -22,6 +23,7 @@ mod worker;
 use crate::bus::{Bus, News};
 use crate::log::Log;
 use crate::trace::Traces;
+pub use arrivals::Arrivals;
 use homeroom_protocol::{CloseCode, ServerFrame, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -35,6 +37,8 @@ pub struct Node {
     pub log: Log,
     /// The rooms that this node holds.
     pub tails: Tails,
+    /// What sessions ask when they begin.
+    pub arrivals: Arrivals,
     /// The way to the other nodes.
     pub bus: Arc<dyn Bus>,
     /// `https://school.example`, where browsers may come from besides the host that they ask.

@@ -9,9 +9,9 @@ use super::frame;
 use super::room::{Seat, SeatState};
 use super::session::Session;
 use super::{Ending, encode};
-use crate::log::{Entry, read};
+use crate::log::{Entry, View, read};
 use crate::sabotage::{self, Sabotage};
-use homeroom_protocol::{CloseCode, ResetReason, ServerFrame};
+use homeroom_protocol::{CloseCode, EventId, ResetReason, RoomId, ServerFrame};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,16 +58,38 @@ impl Session {
     }
 
     /// Puts the cursor at the head; gives the last event before it that the member may know of.
-    pub(super) async fn start_at_head(&self, seat: &Seat) -> Result<Option<homeroom_protocol::EventId>, sqlx::Error> {
+    pub(super) async fn start_at_head(&self, seat: &Seat) -> Result<Option<EventId>, sqlx::Error> {
         loop {
             let (head, view) = (seat.room.head.get(), seat.view());
-            let position = read::last_visible(self.worker.node.log.db(), seat.room.id, &view, head).await?;
+            let position = self.last_visible(seat.room.id, &view, head).await?;
             // Meanwhile the room may have gone on, or the view have changed: the answer must fit both.
             if Rc::ptr_eq(&view, &seat.view.borrow()) {
                 seat.cursor.set(head);
                 return Ok(position);
             }
         }
+    }
+
+    /// The last event up to the head that the member may know of. Mostly nothing was said since, and where their conversations end is the
+    /// answer, which is asked for together with others.
+    async fn last_visible(&self, room: RoomId, view: &View, head: i64) -> Result<Option<EventId>, sqlx::Error> {
+        let node = &self.worker.node;
+        match view {
+            View::Staff { .. } => {
+                if let Some(known) = node.tails.head(room).filter(|known| known.seq == head) {
+                    return Ok(known.event);
+                }
+            }
+            View::Guardian { person, .. } => {
+                let ends = node.arrivals.ends(read::conversations_of(room, *person, view)).await?;
+                let after = view.present_after().unwrap_or(i64::MAX);
+                if ends.values().all(|end| end.seq <= head && end.event.is_some()) {
+                    let last = ends.values().filter(|end| end.seq > after).max_by_key(|end| end.seq);
+                    return Ok(last.and_then(|end| end.event));
+                }
+            }
+        }
+        read::last_visible(node.log.db(), room, view, head).await
     }
 
     /// The seat knows where it starts.

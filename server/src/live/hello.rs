@@ -7,8 +7,8 @@ use super::room::{Seat, SeatState};
 use super::session::Session;
 use super::worker::Worker;
 use super::{Ending, encode};
-use crate::identity;
-use crate::log::{Place, View, members, read};
+use crate::log::{Place, View, read};
+use futures_util::future::try_join_all;
 use homeroom_protocol::{
     CloseCode, ConversationId, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
 };
@@ -45,15 +45,15 @@ pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, position
         return;
     };
     session.cookie.borrow_mut().take();
-    let db = session.worker.node.log.db();
+    let arrivals = &session.worker.node.arrivals;
     let outcome = async {
-        let Some(who) = identity::who(db, &token).await? else { return Ok(false) };
+        let Some(who) = arrivals.who(&token).await? else { return Ok(false) };
         let you = You { person: who.person, name: who.name.clone(), language: who.language.clone() };
         let person = who.person;
         *session.who.borrow_mut() = Some(who);
         // Before its places are read, so that it is told of whatever is added from here on.
         session.worker.add_person(person, session);
-        let places = members::of_person(db, person).await?;
+        let places = arrivals.places(person).await?;
         welcome(session, you, places, positions).await?;
         Ok::<bool, sqlx::Error>(true)
     }
@@ -80,10 +80,12 @@ async fn welcome(
     positions: BTreeMap<RoomId, Option<EventId>>,
 ) -> Result<(), sqlx::Error> {
     let worker = session.worker.clone();
+    session.seats.borrow_mut().reserve_exact(places.len());
     let mut seats = Vec::with_capacity(places.len());
+    let mut titles = Vec::with_capacity(places.len());
     for place in places {
         let room = place.room;
-        let Some(seat) = worker.open_seat(session, place).await? else { continue };
+        let Some((seat, title)) = worker.open_seat(session, place).await? else { continue };
         // A change of membership may have given it this seat while others were opened.
         if session.seat(room).is_some() {
             worker.remove_seat(&seat);
@@ -91,25 +93,17 @@ async fn welcome(
         }
         session.seats.borrow_mut().push(seat.clone());
         seats.push(seat);
+        titles.push(title);
     }
     let seqs = seqs(&worker, &seats, &positions).await?;
+    // All at once, so that what they ask is asked together.
+    let begun = try_join_all(seats.iter().map(|seat| begin(session, seat, &positions, &seqs))).await?;
     let mut rooms = Vec::with_capacity(seats.len());
     let mut resets = Vec::new();
-    for seat in &seats {
-        let given = positions.get(&seat.room.id).copied();
-        let position = match start(&worker, seat, given, &seqs).await? {
-            Start::At(cursor) => {
-                seat.cursor.set(cursor);
-                given.flatten()
-            }
-            Start::End => session.start_at_head(seat).await?,
-            Start::Reset(reason) => {
-                let position = session.start_at_head(seat).await?;
-                resets.push(ServerFrame::Reset { room: seat.room.id, position, reason });
-                position
-            }
-        };
-        rooms.push(RoomPosition { room: seat.room.id, title: seat.title.clone(), role: seat.role(), position });
+    for ((seat, title), (position, reset)) in seats.iter().zip(titles).zip(begun) {
+        let room = seat.room.id;
+        resets.extend(reset.map(|reason| ServerFrame::Reset { room, position, reason }));
+        rooms.push(RoomPosition { room, title, role: seat.role(), position });
     }
     pass_over(&worker, &seats).await?;
     let welcome = ServerFrame::Welcome { session: session.id, you, rooms, limits: Limits::CURRENT };
@@ -133,6 +127,24 @@ async fn welcome(
     Ok(())
 }
 
+/// Puts a seat's cursor where it starts; gives its position, and why it can't go on from the one that was given.
+async fn begin(
+    session: &Rc<Session>,
+    seat: &Seat,
+    positions: &BTreeMap<RoomId, Option<EventId>>,
+    seqs: &HashMap<(RoomId, EventId), i64>,
+) -> Result<(Option<EventId>, Option<ResetReason>), sqlx::Error> {
+    let given = positions.get(&seat.room.id).copied();
+    Ok(match start(&session.worker, seat, given, seqs).await? {
+        Start::At(cursor) => {
+            seat.cursor.set(cursor);
+            (given.flatten(), None)
+        }
+        Start::End => (session.start_at_head(seat).await?, None),
+        Start::Reset(reason) => (session.start_at_head(seat).await?, Some(reason)),
+    })
+}
+
 /// Rooms went on while a guardian was away, mostly with what is said to others. Where none of their own conversations did, their
 /// cursor stands at the head, and no page has to be read to find nothing. One query for all rooms.
 async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Error> {
@@ -151,9 +163,9 @@ async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Erro
         return Ok(());
     }
     // Read after the heads were: whatever was said up to them is in the answer.
-    let ends = read::ends(worker.node.log.db(), &all).await?;
+    let ends = worker.node.arrivals.ends(all).await?;
     for (seat, view, head, theirs) in behind {
-        let missed_nothing = theirs.iter().all(|id| ends.get(id).is_none_or(|end| *end <= seat.cursor.get()));
+        let missed_nothing = theirs.iter().all(|id| ends.get(id).is_none_or(|end| end.seq <= seat.cursor.get()));
         // Who was given another conversation meanwhile reads it as everybody does.
         if missed_nothing && Rc::ptr_eq(&view, &seat.view()) {
             seat.cursor.set(head);
@@ -216,7 +228,7 @@ impl Session {
     /// When the database does not answer.
     pub(super) async fn join(self: &Rc<Self>, worker: &Rc<Worker>, place: Place) -> Result<(), sqlx::Error> {
         let room = place.room;
-        let Some(seat) = worker.open_seat(self, place).await? else { return Ok(()) };
+        let Some((seat, title)) = worker.open_seat(self, place).await? else { return Ok(()) };
         // Two changes may have asked for the same seat.
         if self.seat(room).is_some() || self.has_ended() {
             worker.remove_seat(&seat);
@@ -228,7 +240,7 @@ impl Session {
         if seat.state() == SeatState::Gone {
             return Ok(());
         }
-        let room = RoomPosition { room, title: seat.title.clone(), role: seat.role(), position };
+        let room = RoomPosition { room, title, role: seat.role(), position };
         self.write(&encode(&ServerFrame::Joined { room }));
         self.begin_seat(&seat);
         Ok(())

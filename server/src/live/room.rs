@@ -11,7 +11,7 @@ use super::frame;
 use super::session::Session;
 use super::worker::Worker;
 use crate::bus::Typing;
-use crate::log::{Entry, Interval, MarkUp, MemberEntry, Moved, Place, Sight, Subject, Thread, View};
+use crate::log::{Entry, Interval, MarkUp, MemberEntry, Moved, Sight, Subject, Thread, View};
 use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{Role, RoomId, ServerFrame};
 use std::cell::{Cell, RefCell};
@@ -34,7 +34,6 @@ pub(super) struct Room {
 pub(super) struct Seat {
     pub(super) session: Rc<Session>,
     pub(super) room: Rc<Room>,
-    pub(super) title: String,
     pub(super) view: RefCell<Rc<View>>,
     /// All that its member may see up to this seq was offered and taken.
     pub(super) cursor: Cell<i64>,
@@ -57,13 +56,12 @@ pub(super) enum SeatState {
 }
 
 impl Seat {
-    pub(super) fn new(session: Rc<Session>, room: Rc<Room>, place: Place) -> Self {
+    pub(super) fn new(session: Rc<Session>, room: Rc<Room>, view: View) -> Self {
         let cursor = room.head.get();
         Self {
             session,
             room,
-            title: place.title,
-            view: RefCell::new(Rc::new(place.view)),
+            view: RefCell::new(Rc::new(view)),
             cursor: Cell::new(cursor),
             state: Cell::new(SeatState::Starting),
             owes_caught_up: Cell::new(true),

@@ -193,7 +193,8 @@ impl Session {
                     self.refuse(None, Fault::new(ErrorCode::Malformed, "Send text frames, not binary ones."))
                 }
                 Inbound::Command(Ok(ClientFrame::Hello { token, positions })) => {
-                    hello::hello(self, token, positions).await
+                    // In a box of its own, which goes when it is done: the task that stays for hours has no room for it.
+                    Box::pin(hello::hello(self, token, positions)).await
                 }
                 Inbound::Command(said) if self.who.borrow().is_none() => {
                     // A `hello` that can't be read: its client should learn what is wrong with what it has stored.

@@ -8,7 +8,7 @@ use super::room::{Room, Seat};
 use super::session::Session;
 use super::{Ending, Node};
 use crate::bus::Typing;
-use crate::log::{Entry, Moved, Place, members};
+use crate::log::{Entry, Moved, Place};
 use homeroom_protocol::{CloseCode, PersonId, RoomId, SessionId};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -271,7 +271,7 @@ impl Worker {
     }
 
     async fn seat_everywhere(self: &Rc<Self>, session: &Rc<Session>, person: PersonId) -> Result<(), sqlx::Error> {
-        for place in members::of_person(self.node.log.db(), person).await? {
+        for place in self.node.arrivals.places(person).await? {
             if session.seat(place.room).is_none() {
                 session.join(self, place).await?;
             }
@@ -279,8 +279,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives a session its seat in a room, not live yet, its cursor at the room's head; `None` when its person is no member of
-    /// it any more.
+    /// Gives a session its seat in a room, not live yet, its cursor at the room's head, and the room's title; `None` when its person is
+    /// no member of it any more.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -288,7 +288,7 @@ impl Worker {
         &self,
         session: &Rc<Session>,
         mut place: Place,
-    ) -> Result<Option<Rc<Seat>>, sqlx::Error> {
+    ) -> Result<Option<(Rc<Seat>, String)>, sqlx::Error> {
         let Some(person) = session.person() else { return Ok(None) };
         let head = loop {
             let head = self.node.tails.hold(place.room, self.number).await?;
@@ -296,7 +296,7 @@ impl Worker {
             if !self.node.tails.place_changed(place.room, person, place.last_seq) {
                 break head;
             }
-            let places = members::of_person(self.node.log.db(), person).await?;
+            let places = self.node.arrivals.places(person).await?;
             match places.into_iter().find(|other| other.room == place.room) {
                 Some(present) => place = present,
                 None => return Ok(None),
@@ -309,9 +309,9 @@ impl Worker {
             .entry(place.room)
             .or_insert_with(|| Rc::new(Room::new(place.room, head.seq)))
             .clone();
-        let seat = Rc::new(Seat::new(session.clone(), room.clone(), place));
+        let seat = Rc::new(Seat::new(session.clone(), room.clone(), place.view));
         room.seats.borrow_mut().push(seat.clone());
-        Ok(Some(seat))
+        Ok(Some((seat, place.title)))
     }
 
     /// Takes a seat away, and lets go of the room if it was the last one.

@@ -6,7 +6,7 @@
 use super::entry::{Entry, MemberEntry, kind};
 use super::sight::{Interval, View};
 use crate::db::{Db, Engine};
-use crate::{execute, fetch_all, fetch_optional};
+use crate::{execute, fetch_among, fetch_optional};
 use chrono::{DateTime, Utc};
 use homeroom_protocol::{EventId, PersonId, Role, RoomId, RoomKind, Timestamp};
 use std::collections::HashMap;
@@ -110,24 +110,35 @@ struct PlaceRow {
 /// # Errors
 /// When the database does not answer.
 pub async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Place>, sqlx::Error> {
-    let rows = fetch_all!(
+    Ok(of_people(db, &[person]).await?.pop().unwrap_or_default())
+}
+
+/// The rooms that these people are in now, each one's in their place. One query.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_people(db: &Db, people: &[PersonId]) -> Result<Vec<Vec<Place>>, sqlx::Error> {
+    let ids: Vec<Uuid> = people.iter().map(|person| person.0).collect();
+    let rows = fetch_among!(
         db.reads(),
         PlaceRow,
+        uuid: ids,
         "SELECT m.room_id, m.person_id, m.student_id, m.role, m.left_seq, m.sees_after_seq,
                 r.kind, r.title, s.name AS school, r.last_seq
          FROM membership m JOIN room r ON r.id = m.room_id JOIN school s ON s.id = r.school_id
-         WHERE m.person_id = $1 ORDER BY r.title, r.id",
-        person.0
+         WHERE m.person_id",
+        "ORDER BY m.person_id, r.title, r.id"
     )?;
     let views = views(rows.iter().map(|row| row.member.clone()));
-    let mut places: Vec<Place> = Vec::new();
+    let mut places: HashMap<PersonId, Vec<Place>> = HashMap::new();
     for row in rows {
-        let room = RoomId(row.member.room_id);
-        if places.last().is_some_and(|place| place.room == room) {
+        let (room, person) = (RoomId(row.member.room_id), PersonId(row.member.person_id));
+        let theirs = places.entry(person).or_default();
+        if theirs.last().is_some_and(|place| place.room == room) {
             continue;
         }
         let Some(view) = views.get(&(room, person)).filter(|view| view.present_after().is_some()) else { continue };
-        places.push(Place {
+        theirs.push(Place {
             room,
             kind: if row.kind == "school" { RoomKind::School } else { RoomKind::Class },
             title: row.title,
@@ -137,7 +148,8 @@ pub async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Place>, sqlx::Er
             last_seq: row.last_seq,
         });
     }
-    Ok(places)
+    // The same person may be asked for twice.
+    Ok(people.iter().map(|person| places.get(person).cloned().unwrap_or_default()).collect())
 }
 
 /// Who is in these rooms now.

@@ -120,7 +120,7 @@ impl Pages {
         let theirs = read::conversations_of(room, *person, view);
         // Read after `head` was known: where nothing was said after the cursor by now, nothing was missed.
         let ends = read::ends(&self.db, &theirs).await?;
-        let goes_on = |conversation: &ConversationId| ends.get(conversation).is_some_and(|end| *end > cursor);
+        let goes_on = |conversation: &ConversationId| ends.get(conversation).is_some_and(|end| end.seq > cursor);
         for conversation in theirs.into_iter().filter(goes_on) {
             let number = read::number_at(&self.db, room, conversation, cursor).await?;
             let key = Key { room, conversation: Some(conversation), page: number / PAGE };

@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::row::{EntryRow, MessageRow};
 use super::sight::View;
 use crate::db::{Db, Engine};
-use crate::{fetch_all, fetch_optional};
+use crate::{fetch_all, fetch_among, fetch_optional};
 use homeroom_protocol::{About, Address, ConversationId, EventId, HistoryPage, Message, PersonId, RoomId};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -150,25 +150,30 @@ pub async fn is_too_far(db: &Db, room: RoomId, view: &View, seq: i64, head: i64)
     Ok(missed > TOO_FAR)
 }
 
-/// Where these conversations end: the seq of each one's last event. Those in which nothing was ever said are missing from the answer.
+/// Where a conversation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// The seq of its last event.
+    pub seq: i64,
+    /// Its last event, as long as the log holds it.
+    pub event: Option<EventId>,
+}
+
+/// Where these conversations end. Those in which nothing was ever said are missing from the answer.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn ends(db: &Db, conversations: &[ConversationId]) -> Result<HashMap<ConversationId, i64>, sqlx::Error> {
-    let rows: Vec<(Uuid, i64)> = match db.reads() {
-        Engine::Postgres(pool) => {
-            let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
-            sqlx::query_as("SELECT id, last_seq FROM conversation WHERE id = ANY($1)").bind(ids).fetch_all(pool).await?
-        }
-        Engine::Sqlite(pool) => {
-            let ids: Vec<Value> = conversations.iter().map(|id| json!(id.0.simple().to_string())).collect();
-            sqlx::query_as("SELECT id, last_seq FROM conversation WHERE id IN (SELECT unhex(value) FROM json_each($1))")
-                .bind(Value::Array(ids))
-                .fetch_all(pool)
-                .await?
-        }
-    };
-    Ok(rows.into_iter().map(|(id, last_seq)| (ConversationId(id), last_seq)).collect())
+pub async fn ends(db: &Db, conversations: &[ConversationId]) -> Result<HashMap<ConversationId, End>, sqlx::Error> {
+    let ids: Vec<Uuid> = conversations.iter().map(|id| id.0).collect();
+    let rows = fetch_among!(
+        db.reads(),
+        (Uuid, i64, Option<Uuid>),
+        uuid: ids,
+        "SELECT c.id, c.last_seq, e.id FROM conversation c LEFT JOIN event e ON e.room_id = c.room_id AND e.seq = c.last_seq
+         WHERE c.id",
+        ""
+    )?;
+    Ok(rows.into_iter().map(|(id, seq, event)| (ConversationId(id), End { seq, event: event.map(EventId) })).collect())
 }
 
 /// The conversations of a room that a guardian is in now.

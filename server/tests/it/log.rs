@@ -4,8 +4,8 @@ use crate::node::{Ground, School, guardian, log, staff};
 use crate::on_both_engines;
 use homeroom::log::append::{Line, Turns};
 use homeroom::log::pages::{self, Pages};
-use homeroom::log::{Append, AppendError, Log, MarkUp, What, members, read};
-use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId};
+use homeroom::log::{Append, AppendError, Log, MarkUp, Place, What, members, read};
+use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ on_both_engines! {
     the_same_command_always_gets_the_same_answer
     commands_at_once_from_many_tasks_make_no_hole
     rights_are_checked_under_the_lock
+    many_peoples_places_are_read_at_once
     what_was_edited_or_retracted_is_read_as_it_stands
     a_guardian_misses_only_what_is_theirs
     who_comes_back_does_not_see_what_was_said_meanwhile
@@ -166,6 +167,25 @@ async fn rights_are_checked_under_the_lock(ground: Ground) {
         ErrorCode::Forbidden
     );
     assert_eq!(code(log.append(change(&school, school.teacher, edit(said.id))).await), ErrorCode::Forbidden);
+}
+
+async fn many_peoples_places_are_read_at_once(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let nobody = PersonId::new();
+    let asked = [school.teacher, nobody, school.ana, school.teacher];
+    let places = members::of_people(log.db(), &asked).await.unwrap();
+    let rooms =
+        |of: &Vec<Place>| of.iter().map(|place| (place.room, place.role, place.view.clone())).collect::<Vec<_>>();
+    assert_eq!(places.len(), asked.len());
+    for (person, places) in asked.into_iter().zip(&places) {
+        assert_eq!(rooms(places), rooms(&members::of_person(log.db(), person).await.unwrap()));
+    }
+    assert_eq!(
+        places.iter().map(|of| of.iter().any(|place| place.role == Role::Staff)).collect::<Vec<_>>(),
+        [true, false, false, true]
+    );
+    assert!(places[1].is_empty() && !places[2].is_empty());
 }
 
 async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
