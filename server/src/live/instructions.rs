@@ -14,9 +14,9 @@ use super::{Counts, Node};
 use crate::bus::{Bus, News};
 use crate::db::Db;
 use crate::instructions::{NotCounted, counted, holds, posted, views};
-use crate::log::{Entry, Listeners, Log, Place, View};
+use crate::log::{Entry, Listeners, Log, View};
 use crate::trace::Traces;
-use homeroom_protocol::{About, Address, Role, RoomId, RoomKind};
+use homeroom_protocol::{About, Address, RoomId};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,6 +95,7 @@ fn node() -> Result<Node, NotCounted> {
     let bus: Arc<dyn Bus> = Arc::new(Silent);
     Ok(Node {
         log: Log::start(&db, Listeners::none()),
+        arrivals: super::Arrivals::new(&db),
         tails: Tails::new(db, bus.clone(), true, Traces::off()),
         bus,
         public_origin: None,
@@ -118,10 +119,7 @@ async fn seat_everybody(worker: &Rc<Worker>, room: &Rc<Room>, listener: &TcpList
         stream.set_nodelay(true)?;
         stream.writable().await?;
         let session = Session::new(worker.clone(), Stream::Plain(stream), None);
-        let role = if view.is_staff() { Role::Staff } else { Role::Guardian };
-        let (title, school) = ("Class 7b".to_owned(), "School".to_owned());
-        let place = Place { room: room.id, kind: RoomKind::Class, title, school, role, view, last_seq: 100 };
-        let seat = Rc::new(Seat::new(session.clone(), room.clone(), place));
+        let seat = Rc::new(Seat::new(session.clone(), room.clone(), view));
         seat.becomes(SeatState::Live);
         session.seats.borrow_mut().push(seat.clone());
         room.seats.borrow_mut().push(seat);
