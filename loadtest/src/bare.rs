@@ -6,14 +6,18 @@
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 
 const LISTENER: Token = Token(usize::MAX);
 
+/// What is read at once. What fills it not has emptied the socket: no second read only to hear that there is nothing.
+const READ: usize = 64 * 1024;
+
 /// Sec-WebSocket-Accept for the one key that [`crate::wire`] sends.
-const ACCEPT: &str = "/7+Pf2hB5/gLjCcqbW3XW53k6D0=";
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+                           sec-websocket-accept: /7+Pf2hB5/gLjCcqbW3XW53k6D0=\r\n\r\n";
+const JOINED: &[u8] = b"\x81\x06joined";
 
 /// How a bare server writes.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -25,18 +29,28 @@ pub struct Options {
 
 struct Peer {
     stream: TcpStream,
-    input: Vec<u8>,
-    room: Option<u32>,
+    /// What is left of a frame that did not come whole; mostly nothing, and then without memory of its own.
+    rest: Vec<u8>,
+    room: Option<usize>,
     upgraded: bool,
 }
 
+/// Who is in a room, and what is to be written to them.
+#[derive(Default)]
+struct Room {
+    members: Vec<usize>,
+    waiting: Vec<u8>,
+}
+
+/// Everything by number: looking somebody up is looking into a list.
 struct Bare {
     options: Options,
-    peers: HashMap<Token, Peer>,
-    rooms: HashMap<u32, Vec<Token>>,
-    /// What is to be written, by room, when it is gathered.
-    waiting: HashMap<u32, Vec<u8>>,
-    dead: Vec<Token>,
+    peers: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    rooms: Vec<Room>,
+    /// Rooms to which something is to be written.
+    due: Vec<usize>,
+    dead: Vec<usize>,
 }
 
 /// Serves until it is killed.
@@ -49,128 +63,162 @@ pub fn serve(options: Options) -> io::Result<Infallible> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("listening on http://{}", listener.local_addr()?);
     let mut bare =
-        Bare { options, peers: HashMap::new(), rooms: HashMap::new(), waiting: HashMap::new(), dead: Vec::new() };
+        Bare { options, peers: Vec::new(), free: Vec::new(), rooms: Vec::new(), due: Vec::new(), dead: Vec::new() };
     let mut events = Events::with_capacity(1024);
-    let mut next = 0;
+    let mut buffer = vec![0; READ];
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
             if event.token() == LISTENER {
                 while let Ok((mut stream, _)) = listener.accept() {
                     stream.set_nodelay(true)?;
-                    poll.registry().register(&mut stream, Token(next), Interest::READABLE)?;
-                    bare.peers.insert(Token(next), Peer { stream, input: Vec::new(), room: None, upgraded: false });
-                    next += 1;
+                    let place = bare.free.pop().unwrap_or(bare.peers.len());
+                    poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
+                    let peer = Some(Peer { stream, rest: Vec::new(), room: None, upgraded: false });
+                    match bare.peers.get_mut(place) {
+                        Some(free) => *free = peer,
+                        None => bare.peers.push(peer),
+                    }
                 }
             } else {
-                bare.read(event.token());
+                bare.read(event.token().0, &mut buffer);
             }
         }
-        for (room, bytes) in std::mem::take(&mut bare.waiting) {
-            bare.write(room, &bytes);
+        for room in std::mem::take(&mut bare.due) {
+            bare.write(room);
         }
-        for token in std::mem::take(&mut bare.dead) {
-            bare.forget(token);
+        for place in std::mem::take(&mut bare.dead) {
+            bare.forget(place);
         }
     }
 }
 
 impl Bare {
-    fn read(&mut self, token: Token) {
-        let mut buffer = [0; 16 * 1024];
-        let Some(peer) = self.peers.get_mut(&token) else { return };
+    fn read(&mut self, place: usize, buffer: &mut [u8]) {
         loop {
-            match peer.stream.read(&mut buffer) {
-                Ok(0) => return self.dead.push(token),
-                Ok(length) => peer.input.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.dead.push(token),
+            let Some(Some(peer)) = self.peers.get_mut(place) else { return };
+            let length = match peer.stream.read(buffer) {
+                Ok(0) => return self.dead.push(place),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.dead.push(place),
+            };
+            if peer.rest.is_empty() {
+                let taken = self.take_in(place, &mut buffer[..length]);
+                self.keep(place, &buffer[taken..length]);
+            } else {
+                let mut all = std::mem::take(&mut peer.rest);
+                all.extend_from_slice(&buffer[..length]);
+                let taken = self.take_in(place, &mut all);
+                self.keep(place, &all[taken..]);
             }
-        }
-        if !peer.upgraded {
-            if !peer.input.ends_with(b"\r\n\r\n") {
+            if length < buffer.len() {
                 return;
             }
-            peer.input.clear();
-            peer.upgraded = true;
-            let answer = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-                 sec-websocket-accept: {ACCEPT}\r\n\r\n"
-            );
-            if peer.stream.write_all(answer.as_bytes()).is_err() {
-                self.dead.push(token);
-            }
-            return;
-        }
-        while let Some(text) = self.peers.get_mut(&token).and_then(|peer| take_text(&mut peer.input)) {
-            self.heard(token, &text);
         }
     }
 
-    fn heard(&mut self, token: Token, text: &[u8]) {
-        let join = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix("join ")?.parse().ok());
-        let Some(peer) = self.peers.get_mut(&token) else { return };
-        if let Some(room) = join {
-            peer.room = Some(room);
-            self.rooms.entry(room).or_default().push(token);
-            let joined = frame(b"joined");
-            if peer.stream.write_all(&joined).is_err() {
-                self.dead.push(token);
+    fn keep(&mut self, place: usize, rest: &[u8]) {
+        if let Some(Some(peer)) = self.peers.get_mut(place) {
+            peer.rest = rest.to_vec();
+        }
+    }
+
+    /// All that is whole of it. The answer is how much that was.
+    fn take_in(&mut self, place: usize, input: &mut [u8]) -> usize {
+        let Some(Some(peer)) = self.peers.get_mut(place) else { return input.len() };
+        if !peer.upgraded {
+            if !input.ends_with(b"\r\n\r\n") {
+                return 0;
             }
-            return;
+            peer.upgraded = true;
+            if peer.stream.write_all(SWITCHING).is_err() {
+                self.dead.push(place);
+            }
+            return input.len();
+        }
+        let mut taken = 0;
+        while let Some((start, end)) = unmask(&mut input[taken..]) {
+            let (start, end) = (taken + start, taken + end);
+            self.heard(place, &input[start..end]);
+            taken = end;
+        }
+        taken
+    }
+
+    fn heard(&mut self, place: usize, text: &[u8]) {
+        let Some(Some(peer)) = self.peers.get_mut(place) else { return };
+        if let Some(number) = text.strip_prefix(b"join ") {
+            let Some(room) = std::str::from_utf8(number).ok().and_then(|number| number.parse::<u16>().ok()) else {
+                return self.dead.push(place);
+            };
+            let room = usize::from(room);
+            peer.room = Some(room);
+            if peer.stream.write_all(JOINED).is_err() {
+                self.dead.push(place);
+            }
+            if self.rooms.len() <= room {
+                self.rooms.resize_with(room + 1, Room::default);
+            }
+            return self.rooms[room].members.push(place);
         }
         let Some(room) = peer.room else { return };
-        let bytes = frame(text);
-        if self.options.gather {
-            self.waiting.entry(room).or_default().extend(bytes);
-        } else {
-            self.write(room, &bytes);
+        let waiting = &mut self.rooms[room].waiting;
+        if waiting.is_empty() {
+            self.due.push(room);
+        }
+        frame(waiting, text);
+        if !self.options.gather {
+            self.due.pop();
+            self.write(room);
         }
     }
 
-    /// Everybody in the room gets it. Whoever does not take it at once is cut off: a bare server buffers nothing.
-    fn write(&mut self, room: u32, bytes: &[u8]) {
-        for token in self.rooms.get(&room).into_iter().flatten() {
-            if let Some(peer) = self.peers.get_mut(token)
-                && peer.stream.write(bytes).ok() != Some(bytes.len())
+    /// Everybody in the room gets what waits. Whoever does not take it at once is cut off: a bare server buffers nothing.
+    fn write(&mut self, room: usize) {
+        let Some(room) = self.rooms.get_mut(room) else { return };
+        for place in &room.members {
+            if let Some(Some(peer)) = self.peers.get_mut(*place)
+                && peer.stream.write(&room.waiting).ok() != Some(room.waiting.len())
             {
-                self.dead.push(*token);
+                self.dead.push(*place);
             }
         }
+        room.waiting.clear();
     }
 
-    fn forget(&mut self, token: Token) {
-        if let Some(members) = self.peers.remove(&token).and_then(|peer| self.rooms.get_mut(&peer.room?)) {
-            members.retain(|member| *member != token);
+    fn forget(&mut self, place: usize) {
+        let Some(peer) = self.peers.get_mut(place).and_then(Option::take) else { return };
+        self.free.push(place);
+        if let Some(room) = peer.room.and_then(|room| self.rooms.get_mut(room)) {
+            room.members.retain(|member| *member != place);
         }
     }
 }
 
-/// Takes a whole, masked text frame out of the input. Only [`crate::wire`] ever talks to this server.
-fn take_text(input: &mut Vec<u8>) -> Option<Vec<u8>> {
+/// Unmasks a whole text frame where it lies: from where to where its payload goes. Only [`crate::wire`] ever talks to this server.
+fn unmask(input: &mut [u8]) -> Option<(usize, usize)> {
     let (header, length) = match *input.get(1)? & 0x7F {
         126 => (4, usize::from(u16::from_be_bytes([*input.get(2)?, *input.get(3)?]))),
         short => (2, usize::from(short)),
     };
     let start = header + 4;
-    if input.len() < start + length {
-        return None;
-    }
-    let mask: [u8; 4] = input[header..start].try_into().ok()?;
-    let text = input[start..start + length].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-    input.drain(..start + length);
-    Some(text)
+    let end = start + length;
+    let mask: [u8; 4] = input.get(header..start)?.try_into().ok()?;
+    let payload = input.get_mut(start..end)?;
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    Some((start, end))
 }
 
-fn frame(text: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
+/// Writes a text frame behind what waits.
+fn frame(waiting: &mut Vec<u8>, text: &[u8]) {
+    waiting.push(0x81);
     match u8::try_from(text.len()) {
-        Ok(length @ 0..126) => frame.push(length),
+        Ok(length @ 0..126) => waiting.push(length),
         _ => {
-            frame.push(126);
-            frame.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            waiting.push(126);
+            waiting.extend_from_slice(&(text.len() as u16).to_be_bytes());
         }
     }
-    frame.extend_from_slice(text);
-    frame
+    waiting.extend_from_slice(text);
 }

@@ -4,7 +4,7 @@
 //! in turn with Homeroom. Refuses to know: how a crowd behaves (`field`), and what is right to deliver (`kill`).
 
 pub mod field;
-mod figures;
+pub mod figures;
 
 use self::field::{Field, Kind};
 use self::figures::Figures;

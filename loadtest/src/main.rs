@@ -4,6 +4,7 @@
 //! from its binary, on this machine, on data made for it.
 
 mod bare;
+mod bench;
 mod between;
 mod cast;
 mod chaos;
@@ -50,6 +51,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// Every figure that Homeroom has to reach, beside its yardstick, and a report of it.
+    Bench(bench::Options),
     /// Announcements to rooms full of families: deliveries per second, CPU per delivery, latency, memory.
     Fanout(fanout::Options),
     /// What another node adds to a delivery, with Redis and while it is away.
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match &arguments.scenario {
+            Scenario::Bench(options) => Box::pin(bench::run(options, &surroundings)).await,
             Scenario::Fanout(options) => Box::pin(fanout::run(options, &surroundings)).await,
             Scenario::Between(options) => Box::pin(between::run(options, &surroundings)).await,
             Scenario::Storm(options) => Box::pin(storm::run(options, &surroundings)).await,

@@ -186,6 +186,32 @@ impl Store {
         Ok(tokens)
     }
 
+    /// Lets people read in these languages, by turns.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn read_in(&self, languages: &[&str]) -> Result<(), sqlx::Error> {
+        let people: Vec<(Uuid,)> = rows!(self, "SELECT id FROM person ORDER BY id");
+        let text = "UPDATE person SET language = $1 WHERE id = $2";
+        let rows = people.iter().zip(languages.iter().cycle());
+        match &self.pool {
+            Pool::Sqlite(pool) => {
+                let mut transaction = pool.begin().await?;
+                for ((person,), language) in rows {
+                    write!(transaction, text, *language, *person);
+                }
+                transaction.commit().await
+            }
+            Pool::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                for ((person,), language) in rows {
+                    write!(transaction, text, *language, *person);
+                }
+                transaction.commit().await
+            }
+        }
+    }
+
     /// Messages that the next version has pinned, by the column that only it knows.
     ///
     /// # Errors

@@ -24,15 +24,25 @@ pub struct Reading {
 
 /// What a window amounted to. Times in microseconds.
 pub struct Figures {
+    /// Announcements acknowledged.
+    pub acks: u64,
+    /// Events received.
+    pub deliveries: u64,
+    /// The server's CPU in all.
+    pub server: Duration,
+    /// The server's CPU a delivery.
+    pub cpu: f64,
+    /// In user space; the kernel tells it from its own part only by a few hundred samples a second.
+    pub user: Option<f64>,
+    /// This program's share of a processor, in hundredths.
+    pub own_share: f64,
     acks_per_second: f64,
     deliveries_per_second: f64,
     server_share: f64,
-    cpu: f64,
-    /// In user space; the kernel tells it from its own part only by a hundred samples a second.
-    user: Option<f64>,
-    own_share: f64,
-    p50: f64,
-    p99: f64,
+    /// From the moment due.
+    pub p50: f64,
+    /// The same.
+    pub p99: f64,
     p999: f64,
     longest: f64,
 }
@@ -45,8 +55,12 @@ impl Figures {
         let server = after.server.since(before.server);
         let each = |time: Duration| time.as_secs_f64() * 1e6 / deliveries.max(1) as f64;
         let quantile = |quantile| latency.as_ref().map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64);
+        let acks = after.acks - before.acks;
         Self {
-            acks_per_second: (after.acks - before.acks) as f64 / seconds,
+            acks,
+            deliveries,
+            server: server.total(),
+            acks_per_second: acks as f64 / seconds,
             deliveries_per_second: deliveries as f64 / seconds,
             server_share: server.total().as_secs_f64() / seconds * 100.0,
             cpu: each(server.total()),

@@ -1,0 +1,141 @@
+//! The figures that Homeroom has to reach, each beside its yardstick in the same run.
+//!
+//! Owns: which cells there are, in which order they run, how long each may take, and that one that fails does not take the others
+//! with it. Refuses to know: how a cell measures, and how the report looks.
+
+mod crowd;
+mod deliveries;
+mod line;
+mod machine;
+mod plot;
+mod report;
+mod statistics;
+
+pub use line::{Found, Line, Round, Target};
+
+use crate::{Failure, Surroundings};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, timeout};
+
+/// No cell takes longer; one that does has failed.
+const LONGEST_CELL: Duration = Duration::from_secs(900);
+
+/// How a run goes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Only these cells.
+    #[arg(long, value_enum)]
+    only: Vec<Cell>,
+    /// All cells, and more rounds.
+    #[arg(long)]
+    full: bool,
+    /// In how many rounds a cell measures Homeroom and its yardstick in turn. Below six nothing can be shown.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: Option<u32>,
+    /// How long each of the two is measured in a round, in milliseconds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    window: Option<u64>,
+    /// Where the report goes; by default `docs/bench` for a whole run and `target/bench` for a part of one.
+    #[arg(long)]
+    into: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cell {
+    /// CPU per delivery, 30 rooms of 33, one message at a time.
+    Classes,
+    /// The same in one room of 1,000.
+    School,
+    /// Deliveries when 16 messages are under way in a room of 1,000.
+    Queued,
+}
+
+/// How much time a cell may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Rounds: in each, ours and the yardstick are measured once.
+    pub rounds: u32,
+    /// How long one of them is measured in a round.
+    pub window: Duration,
+    /// Whether there is time for all sizes.
+    pub full: bool,
+}
+
+impl Budget {
+    /// Which of the two comes first alternates, so that what drifts helps neither.
+    #[must_use]
+    pub fn ours_first(round: u32) -> bool {
+        round.is_multiple_of(2)
+    }
+}
+
+impl Cell {
+    /// In the order of the report.
+    const ALL: [Self; 3] = [Self::Classes, Self::School, Self::Queued];
+
+    /// Whether it is only run when there is time for everything.
+    fn is_for_full(self) -> bool {
+        match self {
+            Self::Classes | Self::School | Self::Queued => false,
+        }
+    }
+
+    async fn measure(self, surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+        match self {
+            Self::Classes => deliveries::classes(surroundings, budget).await,
+            Self::School => deliveries::school(surroundings, budget).await,
+            Self::Queued => deliveries::queued(surroundings, budget).await,
+        }
+    }
+}
+
+/// What came of a cell.
+pub struct Outcome {
+    cell: Cell,
+    took: Duration,
+    found: Result<Found, Failure>,
+}
+
+/// Runs it, and writes the report.
+///
+/// # Errors
+/// When a cell failed, or the report can't be written.
+pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Failure> {
+    let budget = Budget {
+        rounds: options.rounds.unwrap_or(if options.full { 15 } else { 9 }),
+        window: Duration::from_millis(options.window.unwrap_or(if options.full { 5_000 } else { 3_000 })),
+        full: options.full,
+    };
+    let is_chosen = |cell: &Cell| match options.only.is_empty() {
+        true => options.full || !cell.is_for_full(),
+        false => options.only.contains(cell),
+    };
+    let chosen: Vec<Cell> = Cell::ALL.into_iter().filter(is_chosen).collect();
+    let whole = options.only.is_empty();
+    let into = options.into.clone().unwrap_or_else(|| if whole { "docs/bench" } else { "target/bench" }.into());
+    let machine = machine::look();
+    let mut outcomes = Vec::with_capacity(chosen.len());
+    let bar = surroundings.bar(chosen.len() as u64, "cells");
+    for cell in chosen {
+        let began = Instant::now();
+        let measuring = Box::pin(cell.measure(surroundings, &budget));
+        let found = match timeout(LONGEST_CELL, LocalSet::new().run_until(measuring)).await {
+            Ok(found) => found,
+            Err(_) => Err(Failure::Broken(format!("it took longer than {} s", LONGEST_CELL.as_secs()))),
+        };
+        let outcome = Outcome { cell, took: began.elapsed(), found };
+        bar.suspend(|| report::tell(&outcome));
+        bar.inc(1);
+        outcomes.push(outcome);
+    }
+    bar.finish_and_clear();
+    let file = report::write(&into, &machine, &budget, whole, &outcomes)?;
+    println!("{}", file.display());
+    match outcomes.into_iter().find_map(|outcome| outcome.found.err()) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,204 @@
+//! The same crowd at Homeroom and at a bare server.
+//!
+//! Owns: making a school, starting both servers, connecting everybody, and windows of measuring. Refuses to know: what the figures
+//! are compared for.
+
+use crate::cast::Ids;
+use crate::fanout::field::{self, Field, Kind};
+use crate::fanout::figures::Figures;
+use crate::node::{Bare, Node};
+use crate::people::{self, SignedIn};
+use crate::school::{Plan, School};
+use crate::store::Store;
+use crate::{Failure, Surroundings, bare};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use homeroom_protocol::RoomId;
+use std::rc::Rc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+/// How much of each window belongs to coming up to speed.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// What is still under way does not belong to the next window.
+const COOL_DOWN: Duration = Duration::from_millis(300);
+/// What may still be under way at the end of a window.
+const COMPLETE: f64 = 0.9;
+/// The length of a text, in characters: a frame is then about as long as those of the prototypes' measurements.
+const TEXT: usize = 120;
+
+/// Who is there, and how they announce.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Rooms.
+    pub rooms: usize,
+    /// Families in each.
+    pub members: usize,
+    /// Announcements a second over all rooms.
+    pub rate: f64,
+    /// Instead of the rate: as many announcements under way at every moment.
+    pub in_flight: Option<usize>,
+    /// In how many languages families read.
+    pub languages: usize,
+}
+
+impl Shape {
+    /// Enough teachers for none of them to be held back by the limit of commands.
+    fn teachers_per_room(&self) -> usize {
+        match self.in_flight {
+            Some(_) => 64_usize.div_ceil(self.rooms),
+            None => (self.rate / self.rooms as f64 / field::TEACHER_RATE).ceil().max(1.0) as usize,
+        }
+    }
+
+    fn pace(&self) -> field::Pace {
+        field::Pace { teachers: self.rooms * self.teachers_per_room(), rate: self.rate, text: TEXT }
+    }
+}
+
+/// Who of the shape is connected to Homeroom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// All.
+    Everybody,
+    /// Only who announces: it then costs what storing costs.
+    TeachersOnly,
+}
+
+/// A Homeroom with the shape's school, where everybody can sign in.
+pub struct Ground {
+    /// The server.
+    pub node: Node,
+    /// Class by class.
+    pub rooms: Vec<RoomId>,
+    /// Class by class.
+    pub teachers: Vec<SignedIn>,
+    /// Student by student.
+    pub families: Vec<SignedIn>,
+    _folder: TempDir,
+}
+
+impl Ground {
+    /// Makes the school and starts the server.
+    ///
+    /// # Errors
+    /// When the server does not come up.
+    pub async fn open(surroundings: &Surroundings, plan: Plan, languages: usize) -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new().prefix("homeroom-bench-").tempdir()?;
+        let mut node = Node::new(surroundings.server.clone(), folder.path().to_owned(), surroundings.server_core)?;
+        let school = School::new(plan);
+        let files = folder.path().join("school");
+        std::fs::create_dir(&files)?;
+        school.write(&files)?;
+        node.import(&files).await?;
+        let store = Store::open(&node.database()).await?;
+        let ids = Ids::read(&store, &school).await?;
+        let mut teachers = people::write_in(&store, &ids, &school.people()).await?;
+        store.read_in(&LANGUAGES[..languages]).await?;
+        store.close().await;
+        let families = teachers.split_off(plan.classes * plan.teachers_per_class);
+        node.start().await?;
+        let rooms = (0..plan.classes).map(|class| ids.room(class)).collect();
+        Ok(Self { node, rooms, teachers, families, _folder: folder })
+    }
+}
+
+/// Eight that are read in schools, with three scripts and both directions among them.
+const LANGUAGES: [&str; 8] = ["en", "es", "ar", "zh-Hant", "vi", "pt-BR", "so", "ru"];
+
+/// Who announces and who hears at one server.
+pub struct Crowd {
+    /// What they count.
+    pub field: Rc<Field>,
+    /// Who hears each announcement, its author among them.
+    listeners: usize,
+    /// The server goes with it.
+    _server: Server,
+}
+
+enum Server {
+    Homeroom { _ground: Box<Ground> },
+    Bare { _bare: Bare },
+}
+
+impl Crowd {
+    /// At Homeroom.
+    ///
+    /// # Errors
+    /// When it does not come up, or somebody can't connect.
+    pub async fn at_homeroom(surroundings: &Surroundings, shape: Shape, everybody: Presence) -> Result<Self, Failure> {
+        let needed = shape.teachers_per_room();
+        let plan = Plan {
+            classes: shape.rooms,
+            teachers_per_class: needed,
+            students: shape.members * shape.rooms,
+            classes_per_student: 1,
+            second_guardian_every: 0,
+            sibling_every: 0,
+        };
+        let ground = Ground::open(surroundings, plan, shape.languages).await?;
+        let server = ground.node.listens_on();
+        let field = Rc::new(Field::new(Kind::Homeroom, ground.node.process().ok_or(Failure::Gone)?, shape.in_flight));
+        let families = match everybody {
+            Presence::Everybody => ground.families.len(),
+            Presence::TeachersOnly => 0,
+        };
+        let connecting = ground.families.iter().take(families).map(|family| field::connect(server, &family.token));
+        let wires: Vec<_> = stream::iter(connecting).buffer_unordered(32).try_collect().await?;
+        wires.into_iter().for_each(|wire| drop(tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)))));
+        for (place, teacher) in ground.teachers.iter().enumerate() {
+            let wire = field::connect(server, &teacher.token).await?;
+            let room = ground.rooms[place / needed];
+            tokio::task::spawn_local(field::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
+        }
+        let listeners = families / shape.rooms + needed;
+        Ok(Self { field, listeners, _server: Server::Homeroom { _ground: Box::new(ground) } })
+    }
+
+    /// At a bare server.
+    ///
+    /// # Errors
+    /// When it does not come up, or somebody can't connect.
+    pub async fn at_bare(surroundings: &Surroundings, shape: Shape, options: bare::Options) -> Result<Self, Failure> {
+        let bare = Bare::start(options, surroundings.server_core).await?;
+        let (server, needed) = (bare.listens_on(), shape.teachers_per_room());
+        let field = Rc::new(Field::new(Kind::Bare, bare.process().ok_or(Failure::Gone)?, shape.in_flight));
+        let families = shape.members * shape.rooms;
+        for member in 0..families {
+            let wire = field::join(server, (member % shape.rooms) as u32).await?;
+            tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)));
+        }
+        for place in 0..shape.rooms * needed {
+            let wire = field::join(server, (place / needed) as u32).await?;
+            tokio::task::spawn_local(field::teach(wire, RoomId::default(), place, shape.pace(), Rc::clone(&field)));
+        }
+        let listeners = shape.members + needed;
+        Ok(Self { field, listeners, _server: Server::Bare { _bare: bare } })
+    }
+
+    /// One window of measuring.
+    ///
+    /// # Errors
+    /// When the server is gone, or somebody's connection broke.
+    pub async fn window(&self, length: Duration) -> Result<Figures, Failure> {
+        self.field.begin();
+        sleep(WARM_UP).await;
+        let before = self.field.reading()?;
+        self.field.measure_latency()?;
+        sleep(length).await;
+        let after = self.field.reading()?;
+        let latency = self.field.end();
+        sleep(COOL_DOWN).await;
+        if let Some((error, times)) = self.field.errors.borrow().first_key_value() {
+            return Err(Failure::Broken(format!("{times} × {error}")));
+        }
+        let figures = Figures::new(&before, &after, latency);
+        // Whoever is cut off is heard of only by what they do not hear.
+        let due = figures.acks as f64 * self.listeners as f64;
+        if (figures.deliveries as f64) < due * COMPLETE {
+            let (heard, due) = (figures.deliveries, due.round());
+            return Err(Failure::Broken(format!("{heard} deliveries of {due} that were due: somebody does not hear")));
+        }
+        Ok(figures)
+    }
+}

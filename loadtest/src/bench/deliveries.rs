@@ -1,0 +1,144 @@
+//! What a delivery costs.
+//!
+//! Owns: which crowds are measured for it, and how storing and delivering are told apart. Refuses to know: what a crowd does.
+
+use super::crowd::{Crowd, Presence, Shape};
+use super::{Budget, Found, Line, Round, Target};
+use crate::fanout::figures::Figures;
+use crate::{Failure, Surroundings, bare};
+
+/// Six announcements in a row would be one after the other for either server at this rate: they are 5 ms apart.
+const CLASSES: Shape = Shape { rooms: 30, members: 33, rate: 200.0, in_flight: None, languages: 1 };
+/// As many deliveries a second as a third of a processor carries.
+const SCHOOL: Shape = Shape { rooms: 1, members: 1_000, rate: 25.0, in_flight: None, languages: 1 };
+const QUEUED: Shape = Shape { in_flight: Some(16), ..SCHOOL };
+
+const ONE_BY_ONE: bare::Options = bare::Options { gather: false };
+const GATHERED: bare::Options = bare::Options { gather: true };
+
+/// One round of all that is compared.
+struct Both {
+    ours: Figures,
+    bare: Figures,
+    /// Homeroom where only those are who announce, as often.
+    storing: Figures,
+}
+
+impl Both {
+    fn client(&self) -> f64 {
+        self.ours.own_share.max(self.bare.own_share) / 100.0
+    }
+
+    fn cpu(&self) -> Round {
+        Round { ours: self.ours.cpu, yardstick: self.bare.cpu }
+    }
+
+    /// Where the windows were too short to tell, there is none.
+    fn user(&self) -> Round {
+        Round { ours: self.ours.user.unwrap_or(f64::NAN), yardstick: self.bare.user.unwrap_or(f64::NAN) }
+    }
+
+    /// A delivery's CPU without what storing its announcement costs where nobody listens.
+    fn delivering(&self) -> Round {
+        let storing = self.storing.server.as_secs_f64() * 1e6 / self.storing.acks.max(1) as f64;
+        let rest = self.ours.server.as_secs_f64() * 1e6 - storing * self.ours.acks as f64;
+        Round { ours: rest / self.ours.deliveries.max(1) as f64, yardstick: self.bare.cpu }
+    }
+}
+
+/// 30 rooms of 33.
+pub async fn classes(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    one_by_one(surroundings, budget, CLASSES, "30 × 33").await
+}
+
+/// One room of 1,000.
+pub async fn school(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    one_by_one(surroundings, budget, SCHOOL, "1 × 1000").await
+}
+
+/// One room of 1,000 with 16 announcements under way.
+pub async fn queued(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let rounds = measure(surroundings, budget, QUEUED, GATHERED).await?;
+    let line = Line {
+        name: "CPU per delivery, 1 × 1000, 16 in flight".to_owned(),
+        unit: "µs",
+        yardstick: "bare epoll that gathers",
+        target: Target::AtMost(1.5),
+        rounds: rounds.iter().map(Both::cpu).collect(),
+        note: "Everything on: the CPU of storing is part of ours.".to_owned(),
+        client: most(&rounds),
+    };
+    Ok(vec![line].into())
+}
+
+async fn one_by_one(surroundings: &Surroundings, budget: &Budget, shape: Shape, size: &str) -> Result<Found, Failure> {
+    let rounds = measure(surroundings, budget, shape, ONE_BY_ONE).await?;
+    let of = |round: fn(&Both) -> Round| rounds.iter().map(round).collect::<Vec<_>>();
+    let client = most(&rounds);
+    let line = |name: &str, target, rounds, note: String| Line {
+        name: format!("{name}, {size}, one at a time"),
+        unit: "µs",
+        yardstick: "bare epoll",
+        target,
+        rounds,
+        note,
+        client,
+    };
+    let lines = vec![
+        line(
+            "CPU per delivery",
+            Target::AtMost(1.15),
+            of(Both::cpu),
+            format!(
+                "{} announcements a second to both, evenly spaced. Everything on: deciding, committing and acknowledging each \
+                 announcement is part of ours; the yardstick stores nothing.",
+                shape.rate
+            ),
+        ),
+        line("its part in user space", Target::OursAtMost(1.2), of(Both::user), SAMPLED.to_owned()),
+        line("the same without the storing", Target::Told, of(Both::delivering), WITHOUT.to_owned()),
+    ];
+    Ok(lines.into())
+}
+
+/// The largest share of its processor that the client took in any round.
+fn most(rounds: &[Both]) -> Option<f64> {
+    rounds.iter().map(Both::client).max_by(f64::total_cmp)
+}
+
+const SAMPLED: &str = "The kernel tells user space from its own part only by samples, 250 a second.";
+const WITHOUT: &str = "Ours less what an announcement costs in a second Homeroom with the same school, at the same rate, in the same \
+                       rounds, where nobody but the authors is connected: what remains is the fan-out.";
+
+/// Rounds of all, after one short window of each that counts for nothing.
+async fn measure(
+    surroundings: &Surroundings,
+    budget: &Budget,
+    shape: Shape,
+    options: bare::Options,
+) -> Result<Vec<Both>, Failure> {
+    let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
+    let storing = Crowd::at_homeroom(surroundings, shape, Presence::TeachersOnly).await?;
+    let bare = Crowd::at_bare(surroundings, shape, options).await?;
+    let short = budget.window / 4;
+    ours.window(short).await?;
+    // The same bytes on the wire.
+    bare.field.frame_bytes.set(ours.field.frame_bytes.get());
+    bare.window(short).await?;
+    let bar = surroundings.bar(budget.rounds.into(), "rounds");
+    let mut rounds = Vec::new();
+    for round in 0..budget.rounds {
+        let both = if Budget::ours_first(round) {
+            let ours = ours.window(budget.window).await?;
+            Both { ours, bare: bare.window(budget.window).await?, storing: storing.window(budget.window).await? }
+        } else {
+            let bare = bare.window(budget.window).await?;
+            let storing = storing.window(budget.window).await?;
+            Both { bare, storing, ours: ours.window(budget.window).await? }
+        };
+        rounds.push(both);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(rounds)
+}
