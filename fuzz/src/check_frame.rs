@@ -1,12 +1,13 @@
 //! Any bytes, in any pieces, through the frame decoder.
 //!
-//! Owns: what must hold: the pieces do not matter, what is kept is bounded by what has arrived, and what was decoded comes
+//! Owns: what must hold: the pieces do not matter, nor where its user stops and goes on later, what is kept is bounded by what has arrived, and what was decoded comes
 //! back when it is encoded and decoded again. Refuses to know: which bytes are allowed (the decoder's own tests do).
 //!
 //! An input is a byte that says how many cuts follow (its low three bits) and which limit holds (its high bit), the cuts,
 //! each the length of a piece less one, and the stream.
 
 use crate::frame::{self, Decoder, Item, ProtocolError};
+use std::ops::ControlFlow;
 
 /// What the server takes.
 const LIMIT: u32 = 64 * 1024;
@@ -54,7 +55,7 @@ fn decode(stream: &[u8], limit: u32, cuts: &[u8]) -> (Vec<Said>, Result<(), Prot
         let length = cuts.next().map_or(stream.len(), |cut| usize::from(*cut) + 1);
         let mut piece: Vec<u8> = stream.iter().skip(arrived).take(length).copied().collect();
         arrived += piece.len();
-        let outcome = decoder.decode(&mut piece, |item| {
+        let mut take = |item: Item<'_>| {
             said.push(match item {
                 Item::Text(text) => Said::Text(text.to_owned()),
                 Item::Binary(bytes) => Said::Binary(bytes.to_vec()),
@@ -64,7 +65,17 @@ fn decode(stream: &[u8], limit: u32, cuts: &[u8]) -> (Vec<Said>, Result<(), Prot
                     Said::Close(reason.map(|reason| (reason.code.into(), reason.description.unwrap_or_default())))
                 }
             });
-        });
+            // Who takes no more for now is given the rest later.
+            if said.len() % 3 == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let mut from = 0;
+        let outcome = loop {
+            match decoder.decode(&mut piece[from..], &mut take) {
+                Ok(0) => break Ok(()),
+                Ok(rest) => from = piece.len() - rest,
+                Err(error) => break Err(error),
+            }
+        };
         // A vector that grows holds at most twice what was put in; 512 is for the rest, and a control frame.
         let bound = 512 + 2 * arrived.min(limit as usize);
         assert!(decoder.kept() <= bound, "{} bytes are kept of {arrived}", decoder.kept());

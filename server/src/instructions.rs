@@ -19,6 +19,7 @@ use homeroom_protocol::{
     ServerFrame, Timestamp,
 };
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 /// How often a short path is gone, so that its number is not a handful.
@@ -168,6 +169,7 @@ fn decode(decoder: &mut Decoder, sent: &mut [u8]) -> Result<usize, ProtocolError
         if let Item::Text(text) = item {
             bytes += text.len();
         }
+        ControlFlow::Continue(())
     })?;
     Ok(bytes)
 }

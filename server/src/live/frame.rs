@@ -9,6 +9,7 @@
 //! grows with what has arrived, never with what was announced.
 
 use actix_ws::{CloseCode, CloseReason};
+use std::ops::ControlFlow;
 use std::str;
 
 /// What a client said.
@@ -129,13 +130,18 @@ impl Decoder {
             .map_or(0, |partial| size_of::<Partial>() + partial.message.capacity() + partial.control.capacity())
     }
 
-    /// Takes a chunk, in whatever pieces the network made of it, and calls `on` for each whole message in it. The chunk is
-    /// unmasked in place.
+    /// Takes a chunk, in whatever pieces the network made of it, and calls `on` for each whole message in it, until `on` breaks. Gives
+    /// the number of bytes at its end that were not looked at then: they are to come first the next time. The chunk is unmasked in place.
     ///
     /// # Errors
     /// [`ProtocolError`]; the messages before the breach were handed on.
-    pub fn decode(&mut self, mut chunk: &mut [u8], mut on: impl FnMut(Item<'_>)) -> Result<(), ProtocolError> {
-        while !chunk.is_empty() && !self.closed {
+    pub fn decode(
+        &mut self,
+        mut chunk: &mut [u8],
+        mut on: impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, ProtocolError> {
+        let mut flow = ControlFlow::Continue(());
+        while flow.is_continue() && !chunk.is_empty() && !self.closed {
             let frame = self.partial.as_ref().and_then(|partial| partial.frame);
             let frame = match frame {
                 Some(frame) => frame,
@@ -144,12 +150,12 @@ impl Decoder {
                     None => break,
                 },
             };
-            self.payload(frame, &mut chunk, &mut on)?;
+            flow = self.payload(frame, &mut chunk, &mut on)?;
         }
         if self.partial.as_ref().is_some_and(|partial| partial.is_empty()) {
             self.partial = None;
         }
-        Ok(())
+        Ok(if self.closed { 0 } else { chunk.len() })
     }
 
     /// Reads the next header from the chunk; `None` when it is not all there yet.
@@ -204,8 +210,8 @@ impl Decoder {
         &mut self,
         mut frame: Frame,
         chunk: &mut &mut [u8],
-        on: &mut impl FnMut(Item<'_>),
-    ) -> Result<(), ProtocolError> {
+        on: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ProtocolError> {
         let here = usize::try_from(frame.remaining).unwrap_or(usize::MAX).min(chunk.len());
         let arrived = frame.length - frame.remaining;
         let (bytes, rest) = std::mem::take(chunk).split_at_mut(here);
@@ -222,8 +228,7 @@ impl Decoder {
             return self.control(frame.opcode, bytes, on);
         }
         if whole && frame.last && !under_way {
-            on(message(frame.opcode, bytes)?);
-            return Ok(());
+            return Ok(on(message(frame.opcode, bytes)?));
         }
 
         let partial = self.partial.get_or_insert_default();
@@ -238,7 +243,7 @@ impl Decoder {
         }
         partial.frame = (frame.remaining > 0).then_some(frame);
         if frame.remaining > 0 {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         if frame.opcode >= CLOSE {
             let payload = std::mem::take(&mut partial.control);
@@ -248,22 +253,26 @@ impl Decoder {
             let bytes = std::mem::take(&mut partial.message);
             let kind = partial.message_kind.take().unwrap_or(BINARY);
             partial.sound = 0;
-            on(message(kind, &bytes)?);
+            return Ok(on(message(kind, &bytes)?));
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn control(&mut self, opcode: u8, payload: &[u8], on: &mut impl FnMut(Item<'_>)) -> Result<(), ProtocolError> {
-        match opcode {
+    fn control(
+        &mut self,
+        opcode: u8,
+        payload: &[u8],
+        on: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ProtocolError> {
+        Ok(match opcode {
             PING => on(Item::Ping(payload)),
             PONG => on(Item::Pong),
             _ => {
                 let reason = close_reason(payload)?;
                 self.closed = true;
-                on(Item::Close(reason));
+                on(Item::Close(reason))
             }
-        }
-        Ok(())
+        })
     }
 }
 

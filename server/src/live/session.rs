@@ -18,10 +18,12 @@ use crate::log::append::Turns;
 use heartbeat::{Beat, Heartbeat, ping_after};
 use homeroom_protocol::codec::{self, Undecodable};
 use homeroom_protocol::{
-    ByeReason, ClientFrame, CloseCode, ErrorCode, Fault, Limits, PersonId, Ref, RoomId, ServerFrame, SessionId,
+    ByeReason, ClientFrame, CloseCode, ErrorCode, EventId, Fault, Limits, PersonId, Ref, RoomId, ServerFrame, SessionId,
 };
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -83,12 +85,10 @@ struct Allowance {
     at: Instant,
 }
 
-/// What one chunk held.
-enum Inbound {
-    Command(Result<ClientFrame, Undecodable>),
-    Binary,
-    Ping(Vec<u8>),
-    Close(u16),
+/// Who somebody says they are, and how far they have come. The one command that takes its time.
+struct Hello {
+    token: Option<String>,
+    positions: BTreeMap<RoomId, Option<EventId>>,
 }
 
 impl Session {
@@ -118,97 +118,100 @@ impl Session {
     }
 
     /// Serves the socket until it ends. `early`: bytes that came with the upgrade request.
-    pub(super) async fn run(self: Rc<Self>, mut early: Vec<u8>) {
+    pub(super) async fn run(self: Rc<Self>, early: Vec<u8>) {
         let mut decoder = Decoder::new(Limits::CURRENT.frame_bytes);
-        let mut inbound = Vec::new();
-        if !early.is_empty() {
-            self.decode(&mut decoder, &mut early, &mut inbound);
-            self.handle(&mut inbound).await;
-        }
-        drop(early);
+        // What has come and is not looked at yet: at most what was read at once, and mostly nothing.
+        let mut held = early;
         while self.ending.get().is_none() {
             if self.is_paused() {
                 self.wake.notified().await;
                 continue;
             }
-            // Dropping either future loses nothing: readiness is asked for again, and what woke us is looked at above.
-            tokio::select! {
-                ready = self.stream.readable() => if ready.is_err() { self.end(Ending::Drop) },
-                () = self.wake.notified() => continue,
+            if held.is_empty() {
+                // Dropping either future loses nothing: readiness is asked for again, and what woke us is looked at above.
+                tokio::select! {
+                    ready = self.stream.readable() => if ready.is_err() { self.end(Ending::Drop) },
+                    () = self.wake.notified() => continue,
+                }
             }
-            self.read(&mut decoder, &mut inbound);
-            self.handle(&mut inbound).await;
+            if let Some(Hello { token, positions }) = self.read(&mut decoder, &mut held) {
+                // In a box of its own, which goes when it is done: the task that stays for hours has no room for it.
+                Box::pin(hello::hello(&self, token, positions)).await;
+            }
         }
+        drop(held);
         self.leave().await;
     }
 
-    /// Reads once, and decodes what came.
-    fn read(&self, decoder: &mut Decoder, inbound: &mut Vec<Inbound>) {
+    /// Takes in what is held, or what the socket has.
+    fn read(self: &Rc<Self>, decoder: &mut Decoder, held: &mut Vec<u8>) -> Option<Hello> {
+        if !held.is_empty() {
+            return self.decode(decoder, &mut std::mem::take(held), held);
+        }
         let mut buffer = self.worker.read_buffer.borrow_mut();
         match self.stream.try_read(&mut buffer) {
             Ok(0) => self.end(Ending::Drop),
-            Ok(read) => {
-                if let Some(chunk) = buffer.get_mut(..read) {
-                    self.decode(decoder, chunk, inbound);
-                }
-            }
+            Ok(read) => return buffer.get_mut(..read).and_then(|chunk| self.decode(decoder, chunk, held)),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.end(Ending::Drop),
         }
+        None
     }
 
-    fn decode(&self, decoder: &mut Decoder, chunk: &mut [u8], inbound: &mut Vec<Inbound>) {
+    /// Takes in a chunk, message by message, so that nothing is kept of what was answered. It stops where the session is paused or has
+    /// to wait for its `hello`; the rest is held as it came.
+    fn decode(self: &Rc<Self>, decoder: &mut Decoder, chunk: &mut [u8], held: &mut Vec<u8>) -> Option<Hello> {
+        let mut hello = None;
         let outcome = decoder.decode(chunk, |item| {
             self.heartbeat.set(self.heartbeat.get().heard());
-            match item {
-                Item::Text(text) => inbound.push(Inbound::Command(codec::decode_client(text))),
-                Item::Binary(_) => inbound.push(Inbound::Binary),
-                Item::Ping(payload) => inbound.push(Inbound::Ping(payload.to_vec())),
-                Item::Pong => {}
-                Item::Close(reason) => {
-                    inbound
-                        .push(Inbound::Close(reason.map_or(CloseCode::Normal.number(), |reason| reason.code.into())));
-                }
+            self.take(item, &mut hello);
+            if hello.is_some() || self.ending.get().is_some() || self.is_paused() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         });
-        if let Err(error) = outcome {
-            self.worker.node.counts.protocol_errors.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(session = %self.id, %error, "the WebSocket protocol was broken");
-            self.end(Ending::Close(error.close_code()));
+        match outcome {
+            Ok(rest) => *held = chunk.get(chunk.len() - rest..).unwrap_or_default().to_vec(),
+            Err(error) => {
+                self.worker.node.counts.protocol_errors.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(session = %self.id, %error, "the WebSocket protocol was broken");
+                self.end(Ending::Close(error.close_code()));
+            }
         }
+        hello
     }
 
-    async fn handle(self: &Rc<Self>, inbound: &mut Vec<Inbound>) {
-        for said in inbound.drain(..) {
-            match said {
-                Inbound::Ping(payload) => self.write(&frame::pong(&payload)),
-                Inbound::Close(code) => {
-                    // The same code back, then the end. Nothing that came after it counts.
-                    self.write(&frame::close(code, ""));
-                    self.end(Ending::Drop);
-                    return;
-                }
-                _ if self.ending.get().is_some() => return,
-                Inbound::Binary => {
-                    self.refuse(None, Fault::new(ErrorCode::Malformed, "Send text frames, not binary ones."))
-                }
-                Inbound::Command(Ok(ClientFrame::Hello { token, positions })) => {
-                    // In a box of its own, which goes when it is done: the task that stays for hours has no room for it.
-                    Box::pin(hello::hello(self, token, positions)).await
-                }
-                Inbound::Command(said) if self.who.borrow().is_none() => {
+    fn take(self: &Rc<Self>, item: Item<'_>, hello: &mut Option<Hello>) {
+        match item {
+            Item::Text(text) => match codec::decode_client(text) {
+                Ok(ClientFrame::Hello { token, positions }) => *hello = Some(Hello { token, positions }),
+                said if self.who.borrow().is_none() => {
                     // A `hello` that can't be read: its client should learn what is wrong with what it has stored.
                     if let Err(undecodable) = said {
                         self.refuse(None, undecodable.fault);
                     }
                     self.end(Ending::Close(CloseCode::Policy));
                 }
-                Inbound::Command(Err(undecodable)) => {
-                    if self.is_allowed(undecodable.reference) {
-                        self.refuse(undecodable.reference, undecodable.fault);
+                Ok(command) => command::handle(self, command),
+                Err(Undecodable { reference, fault }) => {
+                    if self.is_allowed(reference) {
+                        self.refuse(reference, fault);
                     }
                 }
-                Inbound::Command(Ok(command)) => command::handle(self, command),
+            },
+            Item::Binary(_) => {
+                if self.is_allowed(None) {
+                    self.refuse(None, Fault::new(ErrorCode::Malformed, "Send text frames, not binary ones."));
+                }
+            }
+            Item::Ping(payload) => self.write(&frame::pong(payload)),
+            Item::Pong => {}
+            Item::Close(reason) => {
+                // The same code back, then the end. Nothing that came after it counts.
+                let code = reason.map_or(CloseCode::Normal.number(), |reason| reason.code.into());
+                self.write(&frame::close(code, ""));
+                self.end(Ending::Drop);
             }
         }
     }

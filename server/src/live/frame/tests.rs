@@ -27,11 +27,20 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn decode_in(pieces: impl IntoIterator<Item = Vec<u8>>, limit: u32) -> (Vec<Said>, Result<(), ProtocolError>, usize) {
+    decode_stopping(pieces, limit, false)
+}
+
+/// `stops`: after each message whoever takes it breaks, and goes on later.
+fn decode_stopping(
+    pieces: impl IntoIterator<Item = Vec<u8>>,
+    limit: u32,
+    stops: bool,
+) -> (Vec<Said>, Result<(), ProtocolError>, usize) {
     let mut decoder = Decoder::new(limit);
     let mut said = Vec::new();
     let mut most = 0;
     for mut piece in pieces {
-        let outcome = decoder.decode(&mut piece, |item| {
+        let mut take = |item: Item<'_>| {
             said.push(match item {
                 Item::Text(text) => Said::Text(text.to_owned()),
                 Item::Binary(bytes) => Said::Binary(bytes.to_vec()),
@@ -39,7 +48,16 @@ fn decode_in(pieces: impl IntoIterator<Item = Vec<u8>>, limit: u32) -> (Vec<Said
                 Item::Pong => Said::Pong,
                 Item::Close(reason) => Said::Close(reason.map(|reason| reason.code.into())),
             });
-        });
+            if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let mut from = 0;
+        let outcome = loop {
+            match decoder.decode(&mut piece[from..], &mut take) {
+                Ok(0) => break Ok(()),
+                Ok(rest) => from = piece.len() - rest,
+                Err(error) => break Err(error),
+            }
+        };
         most = most.max(decoder.kept());
         if outcome.is_err() {
             return (said, outcome, most);
@@ -52,6 +70,8 @@ fn decode(bytes: &[u8]) -> (Vec<Said>, Result<(), ProtocolError>) {
     let whole = decode_in([bytes.to_vec()], 65_536);
     let bytewise = decode_in(bytes.iter().map(|byte| vec![*byte]), 65_536);
     assert_eq!((&whole.0, &whole.1), (&bytewise.0, &bytewise.1), "the pieces must not matter");
+    let stopping = decode_stopping([bytes.to_vec()], 65_536, true);
+    assert_eq!((&whole.0, &whole.1), (&stopping.0, &stopping.1), "nor who stops after each message");
     (whole.0, whole.1)
 }
 
@@ -63,7 +83,7 @@ fn breach(bytes: &[u8]) -> ProtocolError {
 fn an_idle_decoder_is_small_and_holds_nothing() {
     assert!(size_of::<Decoder>() <= 16, "{}", size_of::<Decoder>());
     let mut decoder = Decoder::new(65_536);
-    decoder.decode(&mut frame(0x81, b"hello"), |_| {}).unwrap();
+    decoder.decode(&mut frame(0x81, b"hello"), |_| ControlFlow::Continue(())).unwrap();
     assert_eq!(decoder.kept(), 0);
 }
 
@@ -242,28 +262,35 @@ fn too_large_is_said_at_the_header_and_nothing_is_kept_for_it() {
 #[test]
 fn a_million_empty_fragments_keep_memory_flat() {
     let mut decoder = Decoder::new(65_536);
-    decoder.decode(&mut frame(0x02, b""), |_| {}).unwrap();
+    decoder.decode(&mut frame(0x02, b""), |_| ControlFlow::Continue(())).unwrap();
     let many: Vec<u8> = frame(0x00, b"").repeat(1_000);
     for _ in 0..1_000 {
-        decoder.decode(&mut many.clone(), |_| {}).unwrap();
+        decoder.decode(&mut many.clone(), |_| ControlFlow::Continue(())).unwrap();
     }
     assert!(decoder.kept() < 512, "{}", decoder.kept());
     let mut said = 0;
-    decoder.decode(&mut frame(0x80, b""), |item| said += usize::from(item == Item::Binary(b""))).unwrap();
+    let count = |item: Item<'_>| {
+        said += usize::from(item == Item::Binary(b""));
+        ControlFlow::Continue(())
+    };
+    decoder.decode(&mut frame(0x80, b""), count).unwrap();
     assert_eq!(said, 1);
 }
 
 #[test]
 fn a_flood_of_control_frames_keeps_memory_flat_and_each_is_told() {
     let mut decoder = Decoder::new(65_536);
-    decoder.decode(&mut frame(0x01, b"one "), |_| {}).unwrap();
+    decoder.decode(&mut frame(0x01, b"one "), |_| ControlFlow::Continue(())).unwrap();
     let flood = [frame(0x89, &[7; CONTROL]), frame(0x8A, b"")].concat().repeat(1_000);
     let mut told = 0;
     for _ in 0..100 {
         // Cut inside a frame each time.
         let (start, end) = flood.split_at(flood.len() / 3 + 1);
         for piece in [start, end] {
-            let heard = |item: Item<'_>| told += usize::from(matches!(item, Item::Ping(_) | Item::Pong));
+            let heard = |item: Item<'_>| {
+                told += usize::from(matches!(item, Item::Ping(_) | Item::Pong));
+                ControlFlow::Continue(())
+            };
             decoder.decode(&mut piece.to_vec(), heard).unwrap();
             assert!(decoder.kept() < 768, "{}", decoder.kept());
         }
@@ -273,6 +300,7 @@ fn a_flood_of_control_frames_keeps_memory_flat_and_each_is_told() {
     decoder
         .decode(&mut frame(0x80, b"two"), |item| {
             said.push(matches!(item, Item::Text("one two")));
+            ControlFlow::Continue(())
         })
         .unwrap();
     assert_eq!(said, [true]);
