@@ -2,6 +2,7 @@
 
 use crate::node::{Ground, Node, Socket, connect, eventually, guardian, http, staff};
 use crate::on_both_engines;
+use crate::raw::Raw;
 use futures_util::SinkExt;
 use homeroom_protocol::Address;
 use serde_json::{Value, json};
@@ -317,78 +318,12 @@ async fn bad_commands_get_a_coded_error_and_the_session_lives() {
     node.stop().await;
 }
 
-/// A masked frame; the mask is zero, so the payload is as it is.
-fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        short @ 0..=125 => frame.push(0x80 | short as u8),
-        long => {
-            frame.push(0xFE);
-            frame.extend_from_slice(&(long as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
-}
-
-async fn raw(node: &Node) -> TcpStream {
-    let mut stream = TcpStream::connect(node.running.address).await.unwrap();
-    let request = format!(
-        "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: homeroom.v1\r\n\r\n",
-        node.running.address
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.unwrap());
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
-    stream
-}
-
-/// Everything that the server says until it closes; the code of its close frame.
-async fn close_code(stream: &mut TcpStream) -> u16 {
-    let mut said = Vec::new();
-    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut said))
-        .await
-        .expect("the server closes")
-        .unwrap();
-    let at = said.windows(2).rposition(|pair| pair == [0x88, 2]).expect("a close frame");
-    u16::from_be_bytes([said[at + 2], said[at + 3]])
-}
-
-#[tokio::test]
-async fn whoever_breaks_the_websocket_protocol_is_closed_with_the_right_code() {
-    let node = Node::start(Ground::sqlite()).await;
-    let mut ten_gigabytes = vec![0x81, 0xFF];
-    ten_gigabytes.extend_from_slice(&(10_u64 << 30).to_be_bytes());
-    ten_gigabytes.extend_from_slice(&[0; 4]);
-    for (name, bytes, code) in [
-        ("10 GB", ten_gigabytes, 1009),
-        ("invalid UTF-8", masked(0x81, b"\xFF\xFE"), 1007),
-        ("reserved bits", masked(0xF1, b"{}"), 1002),
-        ("a ping of 126 bytes", masked(0x89, &[0; 126]), 1002),
-        ("not masked", vec![0x81, 2, b'{', b'}'], 1002),
-    ] {
-        let mut stream = raw(&node).await;
-        stream.write_all(&bytes).await.unwrap();
-        assert_eq!(close_code(&mut stream).await, code, "{name}");
-    }
-    let counts = &node.running.node.counts;
-    eventually("all connections are gone", || async { counts.connections.load(Ordering::Relaxed) == 0 }).await;
-    assert_eq!(counts.protocol_errors.load(Ordering::Relaxed), 5);
-    node.stop().await;
-}
-
 #[tokio::test]
 async fn a_client_that_stops_reading_delays_nobody_and_catches_up_later() {
     let node = Node::start(Ground::sqlite()).await;
     let (room, school) = (node.school.room, &node.school);
-    let mut stuck = raw(&node).await;
-    let hello = json!({ "type": "hello", "token": node.token(school.ana), "positions": {} }).to_string();
-    stuck.write_all(&masked(0x81, hello.as_bytes())).await.unwrap();
+    let mut stuck = Raw::connect(node.running.address).await;
+    stuck.say(&json!({ "type": "hello", "token": node.token(school.ana), "positions": {} })).await;
     let counts = &node.running.node.counts;
     eventually("it is connected", || async { counts.connections.load(Ordering::Relaxed) == 1 }).await;
     let mut ben = node.session(school.ben).await;
@@ -425,52 +360,10 @@ async fn a_client_that_stops_reading_delays_nobody_and_catches_up_later() {
     speaking.await.unwrap();
     assert!(counts.fell_behind.load(Ordering::Relaxed) > 0);
     // It reads again: everything is there, in order.
-    let mut reader = Frames { stream: stuck, held: Vec::new() };
-    let mut expected = 1;
-    while expected <= count {
-        let frame = reader.next().await;
-        if frame["type"] == "event" {
-            assert_eq!(frame["n"], json!(expected));
-            expected += 1;
-        }
+    for n in 1..=count {
+        assert_eq!(stuck.reader.hear("event").await["n"], json!(n));
     }
     node.stop().await;
-}
-
-/// Reads a server's text frames from a raw socket.
-struct Frames {
-    stream: TcpStream,
-    held: Vec<u8>,
-}
-
-impl Frames {
-    async fn next(&mut self) -> Value {
-        loop {
-            if let Some((opcode, payload, used)) = self.whole() {
-                let text = payload.to_vec();
-                self.held.drain(..used);
-                if opcode == 1 {
-                    return serde_json::from_slice(&text).unwrap();
-                }
-                continue;
-            }
-            let mut more = vec![0; 64 * 1024];
-            let read =
-                tokio::time::timeout(Duration::from_secs(10), self.stream.read(&mut more)).await.unwrap().unwrap();
-            assert!(read > 0, "closed");
-            self.held.extend_from_slice(&more[..read]);
-        }
-    }
-
-    fn whole(&self) -> Option<(u8, &[u8], usize)> {
-        let (first, second) = (*self.held.first()?, *self.held.get(1)?);
-        let (length, from) = match second {
-            126 => (usize::from(u16::from_be_bytes([*self.held.get(2)?, *self.held.get(3)?])), 4),
-            127 => (u64::from_be_bytes(self.held.get(2..10)?.try_into().unwrap()) as usize, 10),
-            short => (usize::from(short), 2),
-        };
-        Some((first & 0xF, self.held.get(from..from + length)?, from + length))
-    }
 }
 
 #[tokio::test]

@@ -81,6 +81,13 @@ impl Process {
         assert!(sent.success());
     }
 
+    /// Bytes of memory that it holds.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().expect("it runs"))).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1_024
+    }
+
     /// Waits for its end, so long at most.
     pub async fn ended(&mut self, within: Duration) -> ExitStatus {
         tokio::time::timeout(within, self.child.wait()).await.expect("it leaves in time").unwrap()
