@@ -62,7 +62,7 @@ class Span(Record): start: int; end: int; kind: str = word("name", "date", "numb
 class Envelope(Record): language: str; direction: str; text: str; protected: list[Span]; translations: dict[str, Any]
 class Mark(Record): person: str; delivered: int; read: int
 class Fault(Record): code: str; message: str; retryable: bool; retry_after_ms: Optional[int] = None
-class RoomPlace(Record): room: str; title: str; role: str; position: Optional[str]
+class RoomPlace(Record): room: str; title: str; role: str = word("staff", "guardian"); position: Optional[str]
 
 
 class Message(Record):
@@ -98,7 +98,7 @@ class Event(Record):
     room: str; id: str; at: str
     kind: str = word("posted", "edited", "retracted", "withheld", "member_joined", "member_left")
     conversation: Optional[str] = None; n: Optional[int] = None; about: Optional[About] = None; message: Optional[Message] = None
-    person: Optional[str] = None; role: Optional[str] = None; student: Optional[str] = None
+    person: Optional[str] = None; role: Optional[str] = word("staff", "guardian", default=None); student: Optional[str] = None
 
     def __post_init__(self) -> None:
         if self.kind == "unknown":  # what a newer kind means by these fields is not known
@@ -115,8 +115,8 @@ class SignedIn(Record): you: You; expires_at: str; token: Optional[str] = None
 class Conversation(Record):
     conversation: str; address: Address; n: int; unread: int; mine: Mark; others: list[Mark]; last: Optional[Message] = None
 class RoomSummary(Record):
-    room: str; kind: str; title: str; school: str; role: str; students: list[Person]; conversations: list[Conversation]
-    position: Optional[str]
+    room: str; kind: str = word("class", "school"); title: str; school: str; role: str = word("staff", "guardian")
+    students: list[Person]; conversations: list[Conversation]; position: Optional[str]
 class Home(Record): you: You; rooms: list[RoomSummary]
 class FamilyGuardian(You): reachable: bool; conversation: str
 class Family(Record): student: Person; guardians: list[FamilyGuardian]

@@ -41,7 +41,8 @@ SERVER_FRAMES = {
     "error.unauthenticated", "error.unavailable", "error.unknown_type", "event.edited", "event.member_joined", "event.member_left",
     "event.posted.announcement", "event.posted.private", "event.posted.right_to_left", "event.retracted", "event.withheld", "joined",
     "left", "mark", "page", "reset.rights_changed", "reset.too_far_behind", "reset.unknown_position", "typing", "welcome"}
-NEWER_FRAMES = {"unknown_bye", "unknown_error", "unknown_event", "unknown_field", "unknown_inside_message", "unknown_reset", "unknown_type"}
+NEWER_FRAMES = {"unknown_bye", "unknown_error", "unknown_event", "unknown_field", "unknown_inside_message", "unknown_reset", "unknown_role",
+                "unknown_type"}
 REFUSED_FRAMES = {"missing_field", "no_object", "no_type", "unknown_type", "wrong_field"}
 
 
@@ -88,7 +89,7 @@ class FixtureTests(unittest.TestCase):
     def test_every_fixture_is_known(self) -> None:
         known = ({f"api.{name}" for name in API_BODIES.keys() | REQUEST_BODIES} | {f"client.{name}" for name in CLIENT_FRAMES}
                  | {f"server.{name}" for name in SERVER_FRAMES} | {f"newer.server.{name}" for name in NEWER_FRAMES}
-                 | {f"refused.client.{name}" for name in REFUSED_FRAMES} | {"newer.client.unknown_field", "conversation_ids"})
+                 | {f"refused.client.{name}" for name in REFUSED_FRAMES} | {"newer.client.unknown_field", "newer.api.home", "conversation_ids"})
         self.assertEqual(known, {path.name.removesuffix(".json") for path in FIXTURES.iterdir()})
 
     def test_server_frames_are_decoded(self) -> None:
@@ -104,6 +105,10 @@ class FixtureTests(unittest.TestCase):
             with self.subTest(name):
                 fixture = load_fixture(f"newer.server.{name}")
                 self.assertEqual(encode(decode(json.dumps(fixture["received"]))), fixture["read_as"])
+
+    def test_newer_bodies_survive(self) -> None:
+        fixture = load_fixture("newer.api.home")
+        self.assertEqual(write(homeroom.read(homeroom.Home, fixture["received"])), fixture["read_as"])
 
     def test_bodies_are_decoded(self) -> None:
         for name, kind in API_BODIES.items():

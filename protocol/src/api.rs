@@ -57,6 +57,9 @@ pub enum RoomKind {
     Class,
     /// A school: announcements only.
     School,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Somebody, as others in the room may know them. Never a number or an address.

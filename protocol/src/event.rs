@@ -21,6 +21,9 @@ pub enum Role {
     Staff,
     /// Speaks for a student of the class: sees announcements and their own conversations.
     Guardian,
+    /// A part that this version does not know. Who may do what is the server's to say.
+    #[serde(other)]
+    Unknown,
 }
 
 /// To whom in a room a message goes.

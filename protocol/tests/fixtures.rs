@@ -56,8 +56,8 @@ variants! {
     }
     event_body of EventBody { Posted, Edited, Retracted, Withheld, MemberJoined, MemberLeft, Unknown }
     address of Address { Announcements, Private }
-    role of Role { Staff, Guardian }
-    room_kind of RoomKind { Class, School }
+    role of Role { Staff, Guardian, Unknown }
+    room_kind of RoomKind { Class, School, Unknown }
     direction of Direction { Ltr, Rtl }
     span_kind of SpanKind { Name, Date, Number, Link, Unknown }
     reset_reason of ResetReason { UnknownPosition, TooFarBehind, RightsChanged, Unknown }
@@ -106,6 +106,7 @@ fn note_server(frame: &ServerFrame, seen: &mut BTreeSet<String>) {
     seen.insert(server_frame(frame));
     match frame {
         ServerFrame::Welcome { rooms, .. } => seen.extend(rooms.iter().map(|room| role(&room.role))),
+        ServerFrame::Joined { room } => drop(seen.insert(role(&room.role))),
         ServerFrame::Reset { reason, .. } => drop(seen.insert(reset_reason(reason))),
         ServerFrame::Error { fault, .. } => drop(seen.insert(error_code(&fault.code))),
         ServerFrame::Bye { reason, .. } => drop(seen.insert(bye_reason(reason))),
@@ -171,6 +172,11 @@ fn every_fixture_is_golden_and_every_variant_has_one() {
             let frame = decode_server(&newer.received.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(serde_json::to_value(&frame).unwrap(), newer.read_as, "{name}");
             note_server(&frame, &mut seen);
+        } else if name == "newer.api.home" {
+            let newer: FromNewer = serde_json::from_str(&text).unwrap();
+            let home: Home = serde_json::from_value(newer.received).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(serde_json::to_value(&home).unwrap(), newer.read_as, "{name}");
+            seen.extend(home.rooms.iter().flat_map(|room| [room_kind(&room.kind), role(&room.role)]));
         } else if name.starts_with("newer.client.") {
             let newer: FromNewer = serde_json::from_str(&text).unwrap();
             let frame = decode_client(&newer.received.to_string()).unwrap_or_else(|error| panic!("{name}: {error:?}"));

@@ -223,6 +223,8 @@ pub async fn of_role(db: &Db, role: homeroom_protocol::Role) -> Result<Vec<Perso
     let role = match role {
         homeroom_protocol::Role::Staff => "staff",
         homeroom_protocol::Role::Guardian => "guardian",
+        // Nobody is that.
+        homeroom_protocol::Role::Unknown => "unknown",
     };
     let rows = fetch_all!(
         db.reads(),

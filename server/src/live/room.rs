@@ -201,14 +201,14 @@ impl Room {
         let seats: Vec<Rc<Seat>> =
             self.seats.borrow().iter().filter(|seat| seat.session.person() == Some(member.person)).cloned().collect();
         for seat in seats {
-            // Somebody who was a guardian here and is staff now, or the other way round, starts anew with the right view.
+            // Somebody who was a guardian here and is staff now, or what only a newer version knows, starts anew with the right view.
             // So does a session that has not been told yet where it starts.
             if !seat.session.welcomed.get() {
                 seat.session.end(super::Ending::Drop);
                 continue;
             }
             if seat.role() != member.role {
-                if member.role == Role::Staff {
+                if member.role != Role::Guardian {
                     seat.session.end(super::Ending::Drop);
                 }
                 continue;

@@ -250,6 +250,8 @@ async fn change_one(
     let role = match change.role {
         Role::Staff => "staff",
         Role::Guardian => "guardian",
+        // The schema refuses it: nobody becomes what this version does not know.
+        Role::Unknown => "unknown",
     };
     let open = fetch_optional!(
         tx.on(),

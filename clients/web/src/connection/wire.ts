@@ -8,12 +8,12 @@
  */
 import type {
   About, Address, ConversationSummary, Envelope, Event, Family, Fault, Guardian, HistoryPage, Home, Limits, Mark,
-  Message, Person, ProtectedSpan, Reach, ReachedGuardian, RoomDetail, RoomPosition, RoomSummary, ServerFrame, SignedIn,
+  Message, Person, ProtectedSpan, Reach, ReachedGuardian, Role, RoomDetail, RoomPosition, RoomSummary, ServerFrame, SignedIn,
   Translation, You,
 } from '../protocol';
 import { type Reader, either, fieldsOf, list, map, nullable, number, object, oneOf, optional, text, truth } from './read';
 
-const role = oneOf('staff', 'guardian');
+const role = oneOf('staff', 'guardian', 'unknown');
 const span = object<ProtectedSpan>({ start: number, end: number, kind: oneOf('name', 'date', 'number', 'link', 'unknown') });
 const translation = object<Translation>({
   text, engine: text, at: text, checks: either(list(text), []), review: either(nullable(text), null),
@@ -62,7 +62,7 @@ type EventHead = Omit<Event, 'kind'>;
 const head = object<EventHead>({
   room: text, id: text, conversation: optional(text), about: optional(about), n: optional(number), at: text,
 });
-const member = object<{ person: string; role: 'staff' | 'guardian'; student?: string }>({
+const member = object<{ person: string; role: Role; student?: string }>({
   person: text, role, student: optional(text),
 });
 
@@ -128,7 +128,7 @@ const conversationSummary = object<ConversationSummary>({
 });
 const roomSummary = object<RoomSummary>({
   room: text,
-  kind: oneOf('class', 'school'),
+  kind: oneOf('class', 'school', 'unknown'),
   title: text,
   school: text,
   role,

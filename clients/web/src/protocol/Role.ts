@@ -3,4 +3,4 @@
 /**
  * A member's part in a room.
  */
-export type Role = "staff" | "guardian";
+export type Role = "staff" | "guardian" | "unknown";

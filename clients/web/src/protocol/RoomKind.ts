@@ -3,4 +3,4 @@
 /**
  * What a room belongs to.
  */
-export type RoomKind = "class" | "school";
+export type RoomKind = "class" | "school" | "unknown";

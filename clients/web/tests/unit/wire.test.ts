@@ -30,6 +30,10 @@ describe('golden fixtures', () => {
     if (requests.includes(kind)) return;
     expect(bodies[kind]!(fixture(name))).toEqual(fixture(name));
   });
+  it.each(starting('newer.api.'))('%s of a newer server is survived', (name) => {
+    const { received, read_as } = fixture(name);
+    expect(bodies[name.split('.')[2]!]!(received)).toEqual(read_as);
+  });
 });
 
 describe('what is no frame', () => {
