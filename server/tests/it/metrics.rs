@@ -99,3 +99,28 @@ async fn what_happens_on_two_nodes_is_counted() {
     other.stop().await;
     node.stop().await;
 }
+
+/// A guardian who comes back to a node that knows nothing yet has no page read of what was said to others; who was spoken to has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn coming_back_to_a_cold_node_reads_no_page_of_what_was_said_to_others() {
+    let ground = Ground::postgres().await;
+    let cold = ground.config();
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let position = teacher.post(room, Address::Announcements, "for all").await["id"].clone();
+    for _ in 0..3 {
+        assert_eq!(teacher.post(room, school.with_ben(), "for Ben").await["type"], "ack");
+    }
+    let cold = homeroom::app::start_on(&cold, &Exchange::default()).await.unwrap();
+    for (person, events, pages) in [(school.ana, 0, 0.0), (school.ben, 3, 1.0)] {
+        let mut socket = crate::node::connect(cold.address).await;
+        let positions = json!({ room.to_string(): position });
+        socket.say(json!({ "type": "hello", "token": node.token(person), "positions": positions })).await;
+        let heard = socket.until("caught_up").await;
+        assert_eq!(heard.iter().filter(|frame| frame["type"] == "event").count(), events);
+        assert_eq!(value(&metrics(&cold).await, "homeroom_pages_read_total"), pages);
+    }
+    cold.stop().await;
+    node.stop().await;
+}
