@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
 use prost::Message;
 use serde_json::json;
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -182,6 +182,45 @@ async fn a_collector_that_is_not_there_costs_its_traces_and_nothing_else() {
     })
     .await;
     assert_eq!(teacher.post(node.school.room, Address::Announcements, "two").await["n"], 2);
+    let began = Instant::now();
+    node.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "nobody waits for it: {:?}", began.elapsed());
+}
+
+/// It takes connections and all that is sent, and says nothing: more steps come than wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_never_answers_is_noticed_by_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counts.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    });
+    let ground = Ground::sqlite();
+    let config = Config { traces: Some(Export { endpoint, ratio: 1.0 }), ..ground.config() };
+    let node = Node::start_as(ground, &config, &Exchange::default()).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut ana = node.session(school.ana).await;
+    ana.hear("caught_up").await;
+    let mut n = 0;
+    let mut slowest = Duration::ZERO;
+    // Five steps each, over what waits for the collector.
+    for _ in 0..12 {
+        let mut teacher = node.session(school.teacher).await;
+        for _ in 0..50 {
+            n += 1;
+            let began = Instant::now();
+            assert_eq!(teacher.post(room, Address::Announcements, "x").await["n"], n);
+            assert_eq!(ana.hear("event").await["n"], n);
+            slowest = slowest.max(began.elapsed());
+        }
+    }
+    assert!(slowest < Duration::from_secs(1), "a delivery waited {slowest:?}");
+    eventually("the collector is asked", || async { asked.load(Ordering::Relaxed) > 0 }).await;
     let began = Instant::now();
     node.stop().await;
     assert!(began.elapsed() < Duration::from_secs(5), "nobody waits for it: {:?}", began.elapsed());
