@@ -12,7 +12,7 @@ mod node;
 mod postgres;
 
 use futures_util::{StreamExt, stream};
-use homeroom::bus::{Bus, News};
+use homeroom::bus::{Bus, News, Waiting};
 use homeroom::db::{Db, Engine};
 use homeroom::live::tail::Tails;
 use homeroom::log::bell::Bell;
@@ -39,6 +39,9 @@ impl Bus for Silent {
     fn publish(&self, _: News) {}
     fn hold(&self, _: RoomId) {}
     fn release(&self, _: RoomId) {}
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
 }
 
 /// A node's end of the bell.

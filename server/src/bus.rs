@@ -9,7 +9,8 @@
 //! - **Never waits.** [`Bus::publish`] returns at once; a stuck broker costs latency on other nodes and nothing here.
 //!
 //! So nothing depends on it but speed: each entry carries its `seq` and its predecessor, every node knows the head of each room it holds,
-//! holes are filled from the log, and the bell tells of what never came.
+//! holes are filled from the log, and the bell tells of what never came. The bell does not ring for marks, for who types, and for who signed
+//! out: a mark that was lost is told with the next one of that person and conversation, or by a snapshot.
 
 pub mod local;
 pub mod redis;
@@ -58,6 +59,18 @@ pub trait Bus: Send + Sync {
 
     /// This node holds the room no more.
     fn release(&self, room: RoomId);
+
+    /// What waits on both ways.
+    fn waiting(&self) -> Waiting;
+}
+
+/// How many news wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// To be sent to other nodes.
+    pub to_send: usize,
+    /// Heard of other nodes, to be taken in by this one.
+    pub to_hear: usize,
 }
 
 /// News that were heard and wait for this node. Full, what comes is dropped: the bell tells of it.

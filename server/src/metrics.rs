@@ -87,7 +87,8 @@ impl Collector for OfNode {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (node, bus) = (&self.0.node, &self.1);
         let of_gauge = |gauge: &std::sync::atomic::AtomicI64| gauge.load(Ordering::Relaxed);
-        let gauges: [(&str, &str, i64); 9] = [
+        let waiting = node.bus.waiting();
+        let gauges: [(&str, &str, i64); 11] = [
             ("homeroom_connections", "Open WebSockets.", of_gauge(&node.counts.connections)),
             (
                 "homeroom_seats_live",
@@ -106,6 +107,8 @@ impl Collector for OfNode {
             ),
             ("homeroom_bus_subscribed", "Channels of the bus that are confirmed.", of_gauge(&bus.subscribed)),
             ("homeroom_bus_connected", "Servers of the bus that are listened to.", of_gauge(&bus.connected)),
+            ("homeroom_bus_publish_waiting", "News that wait to be sent over the bus.", waiting.to_send as i64),
+            ("homeroom_bus_hear_waiting", "News of other nodes that wait to be taken in.", waiting.to_hear as i64),
             (
                 "homeroom_pages_bytes",
                 "Bytes of pages kept in memory, as estimated.",

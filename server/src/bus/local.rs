@@ -3,7 +3,7 @@
 //! Owns: handing news to every other node of this process (one server has none; tests have several).
 //! Refuses to know: other processes, and which rooms a node holds: its tails pass over the others.
 
-use super::{Bus, Counts, HEARD, News};
+use super::{Bus, Counts, HEARD, News, Waiting};
 use homeroom_protocol::RoomId;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,10 +56,35 @@ impl Bus for Local {
     fn hold(&self, _: RoomId) {}
 
     fn release(&self, _: RoomId) {}
+
+    fn waiting(&self) -> Waiting {
+        let nodes = self.exchange.nodes();
+        let own = nodes.iter().find(|(node, ..)| *node == self.node);
+        Waiting { to_send: 0, to_hear: own.map_or(0, |(.., way)| way.max_capacity() - way.capacity()) }
+    }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
         self.exchange.nodes().retain(|(node, ..)| *node != self.node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[tokio::test]
+    async fn what_is_heard_and_not_taken_in_waits() {
+        let exchange = Exchange::default();
+        let (here, _unheard) = exchange.join(Arc::default());
+        let (there, mut heard) = exchange.join(Arc::default());
+        for _ in 0..3 {
+            here.publish(News::SignedOut(Uuid::nil()));
+        }
+        assert_eq!(there.waiting(), Waiting { to_send: 0, to_hear: 3 });
+        drop(heard.recv().await);
+        assert_eq!((there.waiting().to_hear, here.waiting().to_hear), (2, 0));
     }
 }

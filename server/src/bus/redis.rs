@@ -9,12 +9,14 @@
 //! cluster's masters have one connection each for subscribing and one for publishing; so has a single server.
 
 mod link;
+mod outage;
 mod topology;
 
-use super::{Bus, Counts, HEARD, News, wire};
+use super::{Bus, Counts, HEARD, News, Waiting, wire};
 use homeroom_protocol::RoomId;
 use link::Link;
 pub use link::without_secrets;
+use outage::Outage;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,6 +137,11 @@ impl Bus for Redis {
     fn release(&self, room: RoomId) {
         self.shared.want(Channel::Room(room), false);
     }
+
+    fn waiting(&self) -> Waiting {
+        let to_send = self.shared.table().links.values().map(Link::waiting).sum();
+        Waiting { to_send, to_hear: self.shared.heard.max_capacity() - self.shared.heard.capacity() }
+    }
 }
 
 impl Shared {
@@ -168,16 +175,22 @@ impl Shared {
     /// Follows where the slots are: at the start, when something was not where it was thought to be, and now and then.
     async fn follow(self: Arc<Self>) {
         let mut backoff = BACKOFF[0];
+        let mut outage = Outage::default();
         loop {
             let wait = match topology::look(&self.urls, &self.known_addresses()).await {
                 Ok(topology) => {
                     self.arrange(topology);
+                    if outage.is_over() {
+                        tracing::info!(servers = %self.places(), "Redis answers again");
+                    }
                     backoff = BACKOFF[0];
                     LOOK
                 }
                 Err(error) => {
                     // The links try again by themselves; what is missed the bell brings.
-                    tracing::warn!(servers = %self.places(), error = %without_secrets(&error), "Redis does not answer");
+                    if outage.goes_on() {
+                        tracing::warn!(servers = %self.places(), error = %without_secrets(&error), "Redis does not answer");
+                    }
                     let wait = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
                     backoff = (backoff * 2).min(BACKOFF[1]);
                     wait

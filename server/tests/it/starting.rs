@@ -117,9 +117,18 @@ async fn a_redis_that_was_never_reached_keeps_the_node_from_being_ready_and_one_
     redis.run().await;
     redis.ask(&["CONFIG", "SET", "requirepass", "geheim"]).await.unwrap();
     server.becomes(200, "true").await;
+    eventually("it says that it is over", || async { server.said().contains("Redis answers again") }).await;
     redis.kill();
     eventually("it notices", || async { server.said().contains("the bus is not heard") }).await;
     assert_eq!(server.get("/health/ready").await.unwrap().0, 200, "it costs a quarter of a second, and nothing else");
+    // It is tried many times a second, and said now and then.
+    let deaf = tokio::net::TcpListener::bind(("127.0.0.1", redis.port)).await.unwrap();
+    let lines = server.said().lines().count();
+    for _ in 0..40 {
+        drop(deaf.accept().await.unwrap());
+    }
+    let lines = server.said().lines().count() - lines;
+    assert!(lines <= 12, "{lines} lines for 40 tries: {}", server.said());
     assert!(!server.said().contains("geheim"), "{}", server.said());
     assert!(server.leave());
 }

@@ -5,6 +5,7 @@
 //!
 //! Redis closes a subscriber whose output buffer passes 32 MB, so what is read is handed over at once and never waited for.
 
+use super::outage::Outage;
 use super::{Channel, Shared};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, Pipeline, PushInfo, PushKind, RedisError, Value};
@@ -101,6 +102,11 @@ impl Link {
         self.outbox.try_send((channel, bytes)).is_ok()
     }
 
+    /// How many news wait to be published.
+    pub(super) fn waiting(&self) -> usize {
+        self.outbox.max_capacity() - self.outbox.capacity()
+    }
+
     pub(super) fn want(&self, channel: Channel, wanted: bool) {
         {
             let mut state = self.wants.state();
@@ -166,9 +172,12 @@ impl Drop for Counted {
 
 async fn listen(server: Arc<Server>, wants: Arc<Wants>) {
     let mut backoff = BACKOFF[0];
+    let mut outage = Outage::default();
     loop {
         let began = tokio::time::Instant::now();
-        if let Err(error) = listen_once(&server, &wants).await {
+        if let Err(error) = listen_once(&server, &wants, &mut outage).await
+            && outage.goes_on()
+        {
             tracing::warn!(server = %server.address, error = %without_secrets(&error), "the bus is not heard");
         }
         server.doubt();
@@ -186,7 +195,7 @@ struct Unasked {
 }
 
 /// Connects and follows what is wanted until the connection fails.
-async fn listen_once(server: &Server, wants: &Wants) -> Result<(), RedisError> {
+async fn listen_once(server: &Server, wants: &Wants, outage: &mut Outage) -> Result<(), RedisError> {
     let unasked = Arc::new(Unasked::default());
     let config = config().set_push_sender({
         let (bus, unasked) = (server.bus.clone(), unasked.clone());
@@ -218,6 +227,9 @@ async fn listen_once(server: &Server, wants: &Wants) -> Result<(), RedisError> {
                     _ => counted.subscribe(-i64::from(confirmed.remove(channel))),
                 }
             }
+        }
+        if outage.is_over() {
+            tracing::info!(server = %server.address, "the bus is heard again");
         }
         if refused {
             server.doubt();
@@ -301,14 +313,17 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn publish(server: Arc<Server>, mut outbox: mpsc::Receiver<(Channel, Vec<u8>)>) {
     let mut backoff = BACKOFF[0];
+    let mut outage = Outage::default();
     loop {
         let began = tokio::time::Instant::now();
-        if let Err(error) = publish_until_failure(&server, &mut outbox).await {
-            tracing::warn!(server = %server.address, error = %without_secrets(&error), "the bus takes nothing");
-            server.doubt();
-        } else {
-            return;
+        match publish_until_failure(&server, &mut outbox, &mut outage).await {
+            Ok(()) => return,
+            Err(error) if outage.goes_on() => {
+                tracing::warn!(server = %server.address, error = %without_secrets(&error), "the bus takes nothing");
+            }
+            Err(_) => {}
         }
+        server.doubt();
         backoff = pause(began, backoff).await;
     }
 }
@@ -316,8 +331,12 @@ async fn publish(server: Arc<Server>, mut outbox: mpsc::Receiver<(Channel, Vec<u
 async fn publish_until_failure(
     server: &Server,
     outbox: &mut mpsc::Receiver<(Channel, Vec<u8>)>,
+    outage: &mut Outage,
 ) -> Result<(), RedisError> {
     let mut connection = connect(server, &config()).await?;
+    if outage.is_over() {
+        tracing::info!(server = %server.address, "the bus takes news again");
+    }
     let command = if server.cluster { "SPUBLISH" } else { "PUBLISH" };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
