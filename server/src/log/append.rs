@@ -4,8 +4,9 @@
 //! flight, the order of what one session says, and what is answered when the database says no.
 //! Refuses to know: sockets, and how entries reach readers: it calls one function with what was committed.
 //!
-//! `plan` decides, without a database; `postgres` and `sqlite` load what it needs and store what it decided.
+//! `plan` decides, without a database; `found` says what it needs; `postgres` and `sqlite` load that and store what it decided.
 
+mod found;
 #[cfg(feature = "instructions")]
 pub(crate) mod instructions;
 mod lane;

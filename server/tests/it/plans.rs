@@ -258,3 +258,35 @@ async fn what_grows_can_be_partitioned_events_by_hash_of_the_room() {
         assert!(!walked, "{name}: {plan:?}");
     }
 }
+
+/// PostgreSQL keeps the plan that it made when a table was empty, and goes on reading that table from end to end when it is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_looks_everything_up_by_key_whatever_was_counted_last() {
+    const BATCHES: i64 = 60;
+    let ground = Ground::postgres().await;
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let post = || {
+        let draft = Draft { language: Language::english(), text: "text".to_owned(), protected: Vec::new() };
+        let envelope = Box::new(draft.into_envelope(|_| Vec::new()).unwrap());
+        let what = What::Post { to: Address::Announcements, envelope, urgent: false };
+        Append { room: school.room, author: school.teacher, client_id: ClientId::new(), what, turn: None }
+    };
+    for _ in 0..BATCHES {
+        log.append(post()).await.unwrap();
+    }
+    let Engine::Postgres(pool) = log.db().writes() else { panic!("not PostgreSQL") };
+    let told = "SELECT relname::text, seq_scan, COALESCE(idx_scan, 0) FROM pg_stat_user_tables
+                WHERE relname IN ('room', 'membership', 'conversation', 'client_command')";
+    let tables: Vec<(String, i64, i64)> = loop {
+        let tables: Vec<(String, i64, i64)> = sqlx::query_as(told).fetch_all(pool).await.unwrap();
+        // A connection tells what it has done at the end of a transaction, at most once a second.
+        if tables.len() == 4 && tables.iter().all(|(_, walked, looked_up)| walked + looked_up >= BATCHES) {
+            break tables;
+        }
+        log.append(post()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    // The migrations and the school's opening walk some of them.
+    assert!(tables.iter().all(|(_, walked, _)| *walked < BATCHES / 4), "{tables:?}");
+}

@@ -23,6 +23,16 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long a batch with an unknown outcome, or without a connection, is tried again before its authors hear `unavailable`.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// A lane finds everything by its key. Left to itself PostgreSQL goes by what it last counted, and keeps the plan: a table that was empty
+/// then is read from end to end by each batch, 11 ms of it after 70,000 messages.
+const BY_KEY: [(&str, &str); 5] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+];
+
 pub(super) struct Lane {
     db: Db,
     /// PostgreSQL: a connection of its own. No waiting for a pool, no round trip to see whether it is alive, and one that hangs
@@ -138,7 +148,7 @@ impl Lane {
             Engine::Postgres(pool) => pool,
             Engine::Sqlite(pool) => return sqlite::append(pool, batch).await,
         };
-        let options = pool.connect_options();
+        let options = (*pool.connect_options()).clone().options(BY_KEY);
         // Taken out while it is used: whatever goes wrong, it is closed and not used again.
         let connection = self.connection.take();
         let committed = self.committed.clone();

@@ -2,15 +2,66 @@
 //!
 //! Owns: reading what the plan needs and storing what it decided. Refuses to know: the rules (see `plan`).
 
-use super::plan::{self, Head, Known, Loaded, Plan};
-use super::{Appended, Committed, Pending, What};
-use crate::log::members::{self, MemberRow};
+use super::found::{Asked, Found, what};
+use super::plan::{self, Loaded, Plan};
+use super::{Committed, Pending};
 use crate::log::row::MessageRow;
 use crate::sabotage::{self, Sabotage};
-use homeroom_protocol::{Address, ClientId, ConversationId, EventId, PersonId, RoomId, RoomKind};
 use sqlx::{Connection, PgConnection};
-use std::collections::BTreeSet;
 use uuid::Uuid;
+
+/// Locks the rooms, in the order of their ids.
+macro_rules! lock {
+    ($held:literal) => {
+        concat!(
+            "SELECT $1::bigint AS what, id AS a, last_event_id AS b, NULL::uuid AS c, NULL::bytea AS bytes, kind AS text,
+                    last_seq AS number, NULL::bigint AS until
+             FROM room WHERE id = ANY($2) ORDER BY id FOR NO KEY UPDATE",
+            $held
+        )
+    };
+}
+
+/// One look-up by key for each, whatever the planner believes of the table: with OFFSET it can't turn them into a walk.
+const LOAD: &str = "
+    SELECT ($6::bigint[])[1] AS what, found.author_id AS a, found.client_id AS b, found.event_id AS c, found.digest AS bytes,
+           NULL::text AS text, found.n AS number, NULL::bigint AS until
+    FROM unnest($1::uuid[], $2::uuid[]) AS asked (author_id, client_id) CROSS JOIN LATERAL (
+        SELECT * FROM client_command command
+        WHERE command.author_id = asked.author_id AND command.client_id = asked.client_id OFFSET 0) found
+    UNION ALL
+    SELECT ($6::bigint[])[2], found.room_id, found.person_id, found.student_id, NULL, found.role, found.sees_after_seq, found.left_seq
+    FROM unnest($3::uuid[], $4::uuid[]) AS asked (room_id, person_id) CROSS JOIN LATERAL (
+        SELECT * FROM membership WHERE membership.room_id = asked.room_id AND membership.person_id = asked.person_id OFFSET 0) found
+    UNION ALL
+    SELECT ($6::bigint[])[3], found.id, NULL, NULL, NULL, NULL, found.last_n, NULL
+    FROM unnest($5::uuid[]) AS asked (id) CROSS JOIN LATERAL (SELECT * FROM conversation WHERE conversation.id = asked.id OFFSET 0) found";
+
+/// What a batch stores; `$twice` is said where a client id may be there already.
+macro_rules! store {
+    ($twice:literal) => {
+        concat!(
+            "WITH said AS (
+                INSERT INTO event (room_id, seq, id, kind, conversation_id, n, root_id, root_seq, author_id, client_id, urgent, body, at)
+                SELECT *, $13::timestamptz FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::bigint[],
+                       $7::uuid[], $8::bigint[], $9::uuid[], $10::uuid[], $11::boolean[], $12::text[])),
+             answered AS (
+                INSERT INTO client_command (author_id, client_id, digest, event_id, n)
+                SELECT * FROM unnest($9::uuid[], $10::uuid[], $14::bytea[], $3::uuid[], $6::bigint[])",
+            $twice,
+            "),
+             numbered AS (
+                INSERT INTO conversation (id, room_id, guardian_id, student_id, last_n, last_seq)
+                SELECT * FROM unnest($15::uuid[], $16::uuid[], $17::uuid[], $18::uuid[], $19::bigint[], $20::bigint[])
+                ON CONFLICT (id) DO UPDATE SET last_n = excluded.last_n, last_seq = excluded.last_seq),
+             rung AS (INSERT INTO bell (room_id, head_seq) SELECT * FROM unnest($21::uuid[], $22::bigint[]))
+             UPDATE room SET last_seq = head.seq, last_event_id = head.id
+             FROM unnest($21::uuid[], $22::bigint[], $23::uuid[]) AS head (room_id, seq, id) WHERE room.id = head.room_id"
+        )
+    };
+}
+const STORE: &str = store!("");
+const STORE_TWICE: &str = store!(" ON CONFLICT DO NOTHING");
 
 /// Appends the batch in one transaction. Commands of rooms that another node holds are skipped, unless
 /// `wait_for_locks`.
@@ -20,12 +71,13 @@ pub async fn append(
     wait_for_locks: bool,
     committed: &Committed,
 ) -> Result<Plan, sqlx::Error> {
+    let asked = Asked::by(batch);
     let mut tx = on.begin().await?;
     let mut loaded = Loaded::default();
-    lock(&mut tx, batch, wait_for_locks, &mut loaded).await?;
-    // In statements of their own, begun after the locks were had: a READ COMMITTED statement takes its snapshot before it
+    loaded.take(lock(&mut tx, &asked, wait_for_locks).await?);
+    // In a statement of its own, begun after the locks were had: a READ COMMITTED statement takes its snapshot before it
     // waits, and would miss what the former holder committed.
-    load(&mut tx, batch, &mut loaded).await?;
+    load(&mut tx, asked, &mut loaded).await?;
     let plan = plan::plan(batch, loaded, wait_for_locks);
     if !plan.rows.is_empty() {
         store(&mut tx, &plan).await?;
@@ -41,172 +93,85 @@ pub async fn append(
     Ok(plan)
 }
 
-async fn lock(
-    on: &mut PgConnection,
-    batch: &[Pending],
-    wait_for_locks: bool,
-    loaded: &mut Loaded,
-) -> Result<(), sqlx::Error> {
-    let rooms: BTreeSet<Uuid> = batch.iter().map(|pending| pending.append.room.0).collect();
-    let rooms: Vec<Uuid> = rooms.into_iter().collect();
-    let text = if wait_for_locks {
-        "SELECT id, kind, last_seq, last_event_id FROM room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"
-    } else {
-        "SELECT id, kind, last_seq, last_event_id FROM room WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
-    };
-    let rows: Vec<(Uuid, String, i64, Option<Uuid>)> = sqlx::query_as(text).bind(&rooms).fetch_all(on).await?;
-    for (id, kind, last_seq, last_event) in rows {
-        let kind = if kind == "school" { RoomKind::School } else { RoomKind::Class };
-        loaded.heads.insert(RoomId(id), Head { kind, last_seq, last_event: last_event.map(EventId) });
-    }
-    Ok(())
+async fn lock(on: &mut PgConnection, asked: &Asked, wait_for_locks: bool) -> Result<Vec<Found>, sqlx::Error> {
+    let rooms: Vec<Uuid> = asked.rooms.iter().copied().collect();
+    sqlx::query_as(if wait_for_locks { lock!("") } else { lock!(" SKIP LOCKED") })
+        .bind(what::ROOM)
+        .bind(&rooms)
+        .fetch_all(on)
+        .await
 }
 
-async fn load(on: &mut PgConnection, batch: &[Pending], loaded: &mut Loaded) -> Result<(), sqlx::Error> {
-    let appends = || batch.iter().map(|pending| &pending.append);
-
-    let (authors, ids): (Vec<Uuid>, Vec<Uuid>) = appends().map(|append| (append.author.0, append.client_id.0)).unzip();
-    let rows: Vec<(Uuid, Uuid, Vec<u8>, Uuid, i64)> = sqlx::query_as(
-        "SELECT author_id, client_id, digest, event_id, n FROM client_command
-         WHERE (author_id, client_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-    )
-    .bind(&authors)
-    .bind(&ids)
-    .fetch_all(&mut *on)
-    .await?;
-    let rows = rows.into_iter().filter(|_| !sabotage::is(Sabotage::DropDuplicateLookUp));
-    for (author, client_id, digest, id, n) in rows {
-        // A digest of another length was written by nobody; it equals no command's.
-        let digest = digest.try_into().unwrap_or([0; 32]);
-        let known = Known { digest, appended: Appended { id: EventId(id), n } };
-        loaded.known.insert((PersonId(author), ClientId(client_id)), known);
-    }
-
-    let people: BTreeSet<(Uuid, Uuid)> = appends()
-        .flat_map(|append| {
-            let guardian = match &append.what {
-                What::Post { to: Address::Private(about), .. } => Some(about.guardian),
-                _ => None,
-            };
-            [Some(append.author), guardian].into_iter().flatten().map(|person| (append.room.0, person.0))
-        })
-        .collect();
-    let (rooms, people): (Vec<Uuid>, Vec<Uuid>) = people.into_iter().unzip();
-    let rows: Vec<MemberRow> = sqlx::query_as(
-        "SELECT room_id, person_id, student_id, role, left_seq, sees_after_seq FROM membership
-         WHERE (person_id, room_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))",
-    )
-    .bind(&people)
-    .bind(&rooms)
-    .fetch_all(&mut *on)
-    .await?;
-    loaded.views = members::views(rows);
-
-    let messages: BTreeSet<(Uuid, Uuid)> =
-        appends().filter_map(|append| append.what.target().map(|message| (append.room.0, message.0))).collect();
+async fn load(on: &mut PgConnection, asked: Asked, loaded: &mut Loaded) -> Result<(), sqlx::Error> {
+    let Asked { commands, people, messages, mut conversations, .. } = asked;
     if !messages.is_empty() {
         let (rooms, ids): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
         let rows: Vec<MessageRow> = sqlx::query_as(crate::message_select!(
-            "WHERE e.kind = 'posted' AND (e.room_id, e.id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))"
+            "JOIN unnest($1::uuid[], $2::uuid[]) AS asked (room_id, id) ON asked.room_id = e.room_id AND asked.id = e.id
+             WHERE e.kind = 'posted'"
         ))
-        .bind(&rooms)
-        .bind(&ids)
+        .bind(rooms)
+        .bind(ids)
         .fetch_all(&mut *on)
         .await?;
         loaded.targets = plan::targets(rows)?;
+        conversations.extend(loaded.targets.values().map(|target| target.conversation.0));
     }
-
-    let conversations: BTreeSet<Uuid> = appends()
-        .filter_map(|append| match &append.what {
-            What::Post { to, .. } => Some(to.conversation(append.room).0),
-            _ => None,
-        })
-        .chain(loaded.targets.values().map(|target| target.conversation.0))
-        .collect();
-    let conversations: Vec<Uuid> = conversations.into_iter().collect();
-    let rows: Vec<(Uuid, i64)> = sqlx::query_as("SELECT id, last_n FROM conversation WHERE id = ANY($1)")
-        .bind(&conversations)
+    let (authors, client_ids): (Vec<Uuid>, Vec<Uuid>) = commands.into_iter().unzip();
+    let (rooms, people): (Vec<Uuid>, Vec<Uuid>) = people.into_iter().unzip();
+    let mut found: Vec<Found> = sqlx::query_as(LOAD)
+        .bind(authors)
+        .bind(client_ids)
+        .bind(rooms)
+        .bind(people)
+        .bind(conversations.into_iter().collect::<Vec<_>>())
+        .bind([what::KNOWN, what::MEMBER, what::CONVERSATION])
         .fetch_all(&mut *on)
         .await?;
-    loaded.numbers = rows.into_iter().map(|(id, last_n)| (ConversationId(id), last_n)).collect();
+    found.retain(|row| !(row.is_known() && sabotage::is(Sabotage::DropDuplicateLookUp)));
+    loaded.take(found);
     Ok(())
 }
 
+/// All in one statement. What it changes in events that it may have made itself comes after it: one statement does not see its own.
 async fn store(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     let column = |of: fn(&plan::Row) -> Uuid| -> Vec<Uuid> { plan.rows.iter().map(of).collect() };
     let number = |of: fn(&plan::Row) -> i64| -> Vec<i64> { plan.rows.iter().map(of).collect() };
-    let (ids, authors, client_ids) =
-        (column(|row| row.id.0), column(|row| row.author.0), column(|row| row.client_id.0));
-    let numbers = number(|row| row.n);
-    sqlx::query(
-        "INSERT INTO event (room_id, seq, id, kind, conversation_id, n, root_id, root_seq, author_id, client_id, urgent, body, at)
-         SELECT *, $13::timestamptz FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::bigint[],
-                $7::uuid[], $8::bigint[], $9::uuid[], $10::uuid[], $11::boolean[], $12::text[])",
-    )
-    .bind(column(|row| row.room.0))
-    .bind(number(|row| row.seq))
-    .bind(&ids)
-    .bind(plan.rows.iter().map(|row| row.kind).collect::<Vec<_>>())
-    .bind(column(|row| row.conversation.0))
-    .bind(&numbers)
-    .bind(column(|row| row.root.0))
-    .bind(number(|row| row.root_seq))
-    .bind(&authors)
-    .bind(&client_ids)
-    .bind(plan.rows.iter().map(|row| row.urgent).collect::<Vec<_>>())
-    .bind(plan.rows.iter().map(|row| row.body.as_deref()).collect::<Vec<_>>())
-    .bind(plan.at.as_datetime())
-    .execute(&mut *on)
-    .await?;
-    sqlx::query(if sabotage::is(Sabotage::DropDuplicateLookUp) {
-        "INSERT INTO client_command (author_id, client_id, digest, event_id, n)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bigint[]) ON CONFLICT DO NOTHING"
-    } else {
-        "INSERT INTO client_command (author_id, client_id, digest, event_id, n)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::bigint[])"
-    })
-    .bind(&authors)
-    .bind(&client_ids)
-    .bind(plan.rows.iter().map(|row| row.digest.as_slice()).collect::<Vec<_>>())
-    .bind(&ids)
-    .bind(&numbers)
-    .execute(&mut *on)
-    .await?;
-    store_conversations(on, plan).await?;
-    store_changed(on, plan).await?;
-
-    let rooms: Vec<Uuid> = plan.heads.keys().map(|room| room.0).collect();
-    let seqs: Vec<i64> = plan.heads.values().map(|(seq, _)| *seq).collect();
-    let events: Vec<Uuid> = plan.heads.values().map(|(_, id)| id.0).collect();
-    sqlx::query(
-        "WITH head AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS head (room_id, seq, id)),
-              rung AS (INSERT INTO bell (room_id, head_seq) SELECT room_id, seq FROM head)
-         UPDATE room SET last_seq = head.seq, last_event_id = head.id FROM head WHERE room.id = head.room_id",
-    )
-    .bind(&rooms)
-    .bind(&seqs)
-    .bind(&events)
-    .execute(&mut *on)
-    .await?;
-    Ok(())
-}
-
-async fn store_conversations(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
     let conversations: Vec<_> = plan.conversations.iter().collect();
-    sqlx::query(
-        "INSERT INTO conversation (id, room_id, guardian_id, student_id, last_n, last_seq)
-         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[])
-         ON CONFLICT (id) DO UPDATE SET last_n = excluded.last_n, last_seq = excluded.last_seq",
-    )
-    .bind(conversations.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-    .bind(conversations.iter().map(|(_, (room, ..))| room.0).collect::<Vec<_>>())
-    .bind(conversations.iter().map(|(_, (_, to, ..))| to.about().map(|about| about.guardian.0)).collect::<Vec<_>>())
-    .bind(conversations.iter().map(|(_, (_, to, ..))| to.about().map(|about| about.student.0)).collect::<Vec<_>>())
-    .bind(conversations.iter().map(|(_, (_, _, n, _))| *n).collect::<Vec<_>>())
-    .bind(conversations.iter().map(|(_, (_, _, _, seq))| *seq).collect::<Vec<_>>())
-    .execute(on)
-    .await?;
-    Ok(())
+    let about = conversations.iter().map(|(_, (_, to, ..))| to.about());
+    let (guardians, students): (Vec<_>, Vec<_>) =
+        about.map(|about| (about.map(|about| about.guardian.0), about.map(|about| about.student.0))).unzip();
+    let mut text = STORE;
+    if sabotage::is(Sabotage::DropDuplicateLookUp) {
+        text = STORE_TWICE;
+    }
+    sqlx::query(text)
+        .bind(column(|row| row.room.0))
+        .bind(number(|row| row.seq))
+        .bind(column(|row| row.id.0))
+        .bind(plan.rows.iter().map(|row| row.kind).collect::<Vec<_>>())
+        .bind(column(|row| row.conversation.0))
+        .bind(number(|row| row.n))
+        .bind(column(|row| row.root.0))
+        .bind(number(|row| row.root_seq))
+        .bind(column(|row| row.author.0))
+        .bind(column(|row| row.client_id.0))
+        .bind(plan.rows.iter().map(|row| row.urgent).collect::<Vec<_>>())
+        .bind(plan.rows.iter().map(|row| row.body.as_deref()).collect::<Vec<_>>())
+        .bind(plan.at.as_datetime())
+        .bind(plan.rows.iter().map(|row| row.digest.as_slice()).collect::<Vec<_>>())
+        .bind(conversations.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        .bind(conversations.iter().map(|(_, (room, ..))| room.0).collect::<Vec<_>>())
+        .bind(guardians)
+        .bind(students)
+        .bind(conversations.iter().map(|(_, (_, _, n, _))| *n).collect::<Vec<_>>())
+        .bind(conversations.iter().map(|(_, (_, _, _, seq))| *seq).collect::<Vec<_>>())
+        .bind(plan.heads.keys().map(|room| room.0).collect::<Vec<_>>())
+        .bind(plan.heads.values().map(|(seq, _)| *seq).collect::<Vec<_>>())
+        .bind(plan.heads.values().map(|(_, id)| id.0).collect::<Vec<_>>())
+        .execute(&mut *on)
+        .await?;
+    store_changed(on, plan).await
 }
 
 async fn store_changed(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
