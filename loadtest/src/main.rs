@@ -22,6 +22,7 @@ mod reckoning;
 mod restore;
 mod roll;
 mod rolling;
+mod scale;
 mod school;
 mod store;
 mod storm;
@@ -73,6 +74,8 @@ enum Scenario {
     Versions(versions::Options),
     /// A whole Homeroom to click through: PostgreSQL, Redis, nodes and HAProxy, with the demo school.
     Cluster(cluster::Options),
+    /// What ten thousand, a million and fifty million families would need: makes the tables of docs/scale.md anew.
+    Scale(scale::Options),
     /// The bare server that `fanout --compare` starts.
     #[command(hide = true)]
     BareServer(bare::Options),
@@ -150,6 +153,12 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
+    if let Scenario::Scale(options) = &arguments.scenario {
+        return match scale::run(options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     let server_core = arguments.pin.then(pin_self).flatten();
     let surroundings = Surroundings { server: arguments.server.unwrap_or_else(node::beside_this_one), server_core };
     // One thread: what it costs is then one figure, and it never competes with itself.
@@ -170,8 +179,8 @@ fn main() -> ExitCode {
             Scenario::Rolling(options) => Box::pin(rolling::run(options, &surroundings)).await,
             Scenario::Versions(options) => Box::pin(versions::run(options, &surroundings)).await,
             Scenario::Cluster(options) => Box::pin(cluster::run(options, &surroundings)).await,
-            // Served above.
-            Scenario::BareServer(_) => Ok(()),
+            // Done above.
+            Scenario::BareServer(_) | Scenario::Scale(_) => Ok(()),
         }
     });
     match outcome {
