@@ -11,6 +11,8 @@ use homeroom_protocol::{PersonId, RoomId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Readings of a room in which something contradicts the log again and again; the next entry or the bell begins anew.
+const FILLS: usize = 3;
 /// Rooms looked at in one query.
 const LOOK: usize = 1_000;
 
@@ -52,14 +54,24 @@ impl Tails {
     /// # Errors
     /// When the database does not answer; then the next entry or the bell brings it.
     pub(super) async fn fill(&self, room: RoomId) -> Result<(), sqlx::Error> {
-        let outcome = self.fill_pages(room).await;
+        let mut outcome = Ok(());
+        for _ in 0..FILLS {
+            if let Some(tail) = self.rooms().get_mut(&room) {
+                // What is suspected while the log is read may be younger than what was read.
+                tail.suspect = false;
+            }
+            outcome = self.fill_pages(room).await;
+            let is_suspected = self.rooms().get(&room).is_some_and(|tail| tail.suspect);
+            if outcome.is_err() || !is_suspected {
+                break;
+            }
+        }
         if let Err(error) = &outcome {
             tracing::warn!(%room, %error, "a hole can't be filled yet; the bell will ring again");
         }
         if let Some(tail) = self.rooms().get_mut(&room) {
             tail.filling = false;
             tail.dropped = false;
-            tail.suspect = false;
             // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
             tail.early.clear();
         }
