@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::db::{Db, Engine, OpenError};
 use crate::live::socket::Upgrades;
 use crate::live::tail::Tails;
-use crate::live::{Arrivals, Counts, Node};
+use crate::live::{Counts, Node};
 use crate::log::bell::{Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Measured};
@@ -117,7 +117,6 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     let node = Arc::new(Node {
         log,
         tails: tails.clone(),
-        arrivals: Arrivals::new(&db),
         bus,
         public_origin: config.public_url.clone(),
         traces: traces.clone(),

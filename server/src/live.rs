@@ -23,7 +23,6 @@ mod worker;
 use crate::bus::{Bus, News};
 use crate::log::Log;
 use crate::trace::Traces;
-pub use arrivals::Arrivals;
 use homeroom_protocol::{CloseCode, ServerFrame, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -37,8 +36,6 @@ pub struct Node {
     pub log: Log,
     /// The rooms that this node holds.
     pub tails: Tails,
-    /// What sessions ask when they begin.
-    pub arrivals: Arrivals,
     /// The way to the other nodes.
     pub bus: Arc<dyn Bus>,
     /// `https://school.example`, where browsers may come from besides the host that they ask.

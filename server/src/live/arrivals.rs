@@ -1,28 +1,32 @@
 //! What sessions ask when they begin, asked together: after a node's death thousands come to another one at once.
 //!
-//! Owns: the three questions. Refuses to know: what a session does with the answers (see `hello`).
+//! Owns: the four questions. Refuses to know: what a session does with the answers (see `hello`).
 
 use crate::db::Db;
 use crate::db::together::Together;
 use crate::identity::{self, LoggedIn, secret};
 use crate::log::read::{self, End};
 use crate::log::{Place, members};
-use homeroom_protocol::{ConversationId, PersonId};
+use homeroom_protocol::{ConversationId, EventId, PersonId, RoomId};
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
-/// The questions of all sessions of a node.
+/// Where events stand in their rooms' logs.
+type Seqs = HashMap<(RoomId, EventId), i64>;
+
+/// The questions of all sessions of a worker. They are asked from its own thread, so that an answer wakes nobody on another one.
 #[derive(Debug)]
-pub struct Arrivals {
+pub(super) struct Arrivals {
     who: Together<Vec<u8>, Option<LoggedIn>>,
     places: Together<PersonId, Vec<Place>>,
     ends: Together<Vec<ConversationId>, HashMap<ConversationId, End>>,
+    seqs: Together<Vec<(RoomId, EventId)>, Seqs>,
 }
 
 impl Arrivals {
     /// Nobody has asked yet.
-    #[must_use]
-    pub fn new(db: &Db) -> Self {
-        let (logins, memberships, conversations) = (db.clone(), db.clone(), db.clone());
+    pub(super) fn new(db: &Db) -> Self {
+        let (logins, memberships, conversations, events) = (db.clone(), db.clone(), db.clone(), db.clone());
         Self {
             who: Together::new(move |hashes: Vec<Vec<u8>>| {
                 let db = logins.clone();
@@ -41,11 +45,15 @@ impl Arrivals {
             ends: Together::new(move |questions: Vec<Vec<ConversationId>>| {
                 let db = conversations.clone();
                 async move {
-                    // Announcements are asked for by everybody.
-                    let all: HashSet<ConversationId> = questions.iter().flatten().copied().collect();
-                    let ends = read::ends(&db, &all.into_iter().collect::<Vec<_>>()).await?;
-                    let of = |id| ends.get(&id).map(|end| (id, *end));
-                    Ok(questions.into_iter().map(|asked| asked.into_iter().filter_map(of).collect()).collect())
+                    let ends = read::ends(&db, &each_once(&questions)).await?;
+                    Ok(questions.into_iter().map(|asked| found(asked, &ends)).collect())
+                }
+            }),
+            seqs: Together::new(move |questions: Vec<Vec<(RoomId, EventId)>>| {
+                let db = events.clone();
+                async move {
+                    let seqs = read::seqs(&db, &each_once(&questions)).await?;
+                    Ok(questions.into_iter().map(|asked| found(asked, &seqs)).collect())
                 }
             }),
         }
@@ -68,4 +76,23 @@ impl Arrivals {
     ) -> Result<HashMap<ConversationId, End>, sqlx::Error> {
         self.ends.ask(conversations).await
     }
+
+    /// Where events stand in their rooms' logs; see [`read::seqs`].
+    pub(super) async fn seqs(&self, events: Vec<(RoomId, EventId)>) -> Result<Seqs, sqlx::Error> {
+        if events.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.seqs.ask(events).await
+    }
+}
+
+/// What is asked for: a class's announcements, and the event at which all of it left, by everybody in it.
+fn each_once<T: Copy + Eq + Hash>(questions: &[Vec<T>]) -> Vec<T> {
+    let all: HashSet<T> = questions.iter().flatten().copied().collect();
+    all.into_iter().collect()
+}
+
+/// What was found of one question.
+fn found<T: Eq + Hash, A: Copy>(asked: Vec<T>, answers: &HashMap<T, A>) -> HashMap<T, A> {
+    asked.into_iter().filter_map(|key| answers.get(&key).copied().map(|answer| (key, answer))).collect()
 }

@@ -45,7 +45,7 @@ pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, position
         return;
     };
     session.cookie.borrow_mut().take();
-    let arrivals = &session.worker.node.arrivals;
+    let arrivals = &session.worker.arrivals;
     let outcome = async {
         let Some(who) = arrivals.who(&token).await? else { return Ok(false) };
         let you = You { person: who.person, name: who.name.clone(), language: who.language.clone() };
@@ -111,7 +111,6 @@ async fn welcome(
     for reset in resets {
         bytes.extend(encode(&reset));
     }
-    session.write(&bytes);
     session.welcomed.set(true);
     if session.looks_again.take()
         && let Some(person) = session.person()
@@ -123,7 +122,11 @@ async fn welcome(
             seat.becomes(SeatState::Behind);
         }
     }
-    session.catch_up();
+    // The welcome, and that nothing was missed, mostly.
+    session.in_one_write(|| {
+        session.write(&bytes);
+        session.catch_up();
+    });
     Ok(())
 }
 
@@ -163,7 +166,7 @@ async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Erro
         return Ok(());
     }
     // Read after the heads were: whatever was said up to them is in the answer.
-    let ends = worker.node.arrivals.ends(all).await?;
+    let ends = worker.arrivals.ends(all).await?;
     for (seat, view, head, theirs) in behind {
         let missed_nothing = theirs.iter().all(|id| ends.get(id).is_none_or(|end| end.seq <= seat.cursor.get()));
         // Who was given another conversation meanwhile reads it as everybody does.
@@ -193,7 +196,7 @@ async fn seqs(
             }
         }
     }
-    known.extend(read::seqs(worker.node.log.db(), &unknown).await?);
+    known.extend(worker.arrivals.seqs(unknown).await?);
     Ok(known)
 }
 

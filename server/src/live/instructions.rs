@@ -95,7 +95,6 @@ fn node() -> Result<Node, NotCounted> {
     let bus: Arc<dyn Bus> = Arc::new(Silent);
     Ok(Node {
         log: Log::start(&db, Listeners::none()),
-        arrivals: super::Arrivals::new(&db),
         tails: Tails::new(db, bus.clone(), true, Traces::off()),
         bus,
         public_origin: None,

@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) worker: Rc<Worker>,
     stream: Stream,
     output: RefCell<Output>,
+    /// What is written waits for more of it.
+    gathering: Cell<bool>,
     pub(super) seats: RefCell<Vec<Rc<Seat>>>,
     pub(super) who: RefCell<Option<LoggedIn>>,
     /// The cookie's token, until `hello`.
@@ -98,6 +100,7 @@ impl Session {
             worker: worker.clone(),
             stream,
             output: RefCell::default(),
+            gathering: Cell::new(false),
             seats: RefCell::default(),
             who: RefCell::default(),
             cookie: RefCell::new(cookie),
@@ -309,9 +312,27 @@ impl Session {
         self.worker.session(self.id)
     }
 
+    /// Whatever `what` writes leaves in one write, which costs the kernel as much as each of them would. It can't wait in between: nothing
+    /// that was judged by one view is kept until there is another.
+    pub(super) fn in_one_write(self: &Rc<Self>, what: impl FnOnce()) {
+        if self.gathering.replace(true) {
+            return what();
+        }
+        what();
+        self.gathering.set(false);
+        let gathered = {
+            let mut output = self.output.borrow_mut();
+            // A blocked socket takes it in its turn.
+            if output.since.is_some() { Vec::new() } else { std::mem::take(&mut output.waiting) }
+        };
+        if !gathered.is_empty() {
+            self.put(&gathered);
+        }
+    }
+
     fn put(self: &Rc<Self>, bytes: &[u8]) {
         let mut output = self.output.borrow_mut();
-        if output.since.is_some() {
+        if output.since.is_some() || self.gathering.get() {
             output.waiting.extend_from_slice(bytes);
             return;
         }

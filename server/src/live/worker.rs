@@ -4,6 +4,7 @@
 //! removing seats, and the one timer wheel of the worker.
 //! Refuses to know: frames, SQL, and other workers. Everything here runs on one thread and needs no lock.
 
+use super::arrivals::Arrivals;
 use super::room::{Room, Seat};
 use super::session::Session;
 use super::{Ending, Node};
@@ -91,6 +92,8 @@ impl WorkerHandle {
 /// One worker.
 pub(super) struct Worker {
     pub(super) node: Arc<Node>,
+    /// What its sessions ask when they begin.
+    pub(super) arrivals: Arrivals,
     number: usize,
     rooms: RefCell<HashMap<RoomId, Rc<Room>>>,
     sessions: RefCell<HashMap<SessionId, Rc<Session>>>,
@@ -119,6 +122,7 @@ impl Worker {
         // Nothing was heard yet: with a bell, nothing is covered.
         let covered_until = node.tails.needs_bell().then(Instant::now);
         let worker = Rc::new(Self {
+            arrivals: Arrivals::new(node.log.db()),
             node,
             number,
             rooms: RefCell::default(),
@@ -271,7 +275,7 @@ impl Worker {
     }
 
     async fn seat_everywhere(self: &Rc<Self>, session: &Rc<Session>, person: PersonId) -> Result<(), sqlx::Error> {
-        for place in self.node.arrivals.places(person).await? {
+        for place in self.arrivals.places(person).await? {
             if session.seat(place.room).is_none() {
                 session.join(self, place).await?;
             }
@@ -296,7 +300,7 @@ impl Worker {
             if !self.node.tails.place_changed(place.room, person, place.last_seq) {
                 break head;
             }
-            let places = self.node.arrivals.places(person).await?;
+            let places = self.arrivals.places(person).await?;
             match places.into_iter().find(|other| other.room == place.room) {
                 Some(present) => place = present,
                 None => return Ok(None),
