@@ -187,7 +187,7 @@ impl Db {
     ///
     /// # Errors
     /// Never: the address is readable.
-    #[cfg(feature = "instructions")]
+    #[cfg(any(test, feature = "instructions"))]
     pub fn nowhere() -> Result<Self, OpenError> {
         let pool = PgPoolOptions::new().connect_lazy_with(postgres_options("postgres://127.0.0.1:9/nowhere")?);
         Ok(Self { writes: Engine::Postgres(pool.clone()), reads: Engine::Postgres(pool) })

@@ -7,7 +7,8 @@
 //! What is counted is in functions whose names begin with `counted_`: Valgrind counts from their first instruction to their last. So they
 //! hold the path and nothing else, make nothing that they could be handed, and hand on what they made instead of dropping it. No closure
 //! stands in them: it would carry their name. After each the path's own name is said.
-//! Built only with the feature of this name, which no release has.
+//! Built only with the feature of this name, which no release has; and with the unit tests, so that a change which it must follow is
+//! noticed where it is made.
 
 use crate::conversation::spans;
 use crate::live::frame::{self, Decoder, Item, ProtocolError};

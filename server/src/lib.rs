@@ -15,7 +15,7 @@ pub mod db;
 pub mod doctor;
 pub mod error;
 pub mod identity;
-#[cfg(feature = "instructions")]
+#[cfg(any(test, feature = "instructions"))]
 pub mod instructions;
 pub mod live;
 pub mod log;

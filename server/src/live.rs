@@ -11,7 +11,7 @@ mod catch_up;
 mod command;
 pub mod frame;
 mod hello;
-#[cfg(feature = "instructions")]
+#[cfg(any(test, feature = "instructions"))]
 pub(crate) mod instructions;
 mod room;
 mod session;

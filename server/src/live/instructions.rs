@@ -11,7 +11,7 @@ use super::stream::Stream;
 use super::tail::Tails;
 use super::worker::Worker;
 use super::{Counts, Node};
-use crate::bus::{Bus, News};
+use crate::bus::{Bus, News, Waiting};
 use crate::db::Db;
 use crate::instructions::{NotCounted, counted, holds, posted, views};
 use crate::log::{Entry, Listeners, Log, View};
@@ -110,6 +110,9 @@ impl Bus for Silent {
     fn publish(&self, _: News) {}
     fn hold(&self, _: RoomId) {}
     fn release(&self, _: RoomId) {}
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
 }
 
 async fn seat_everybody(worker: &Rc<Worker>, room: &Rc<Room>, listener: &TcpListener) -> Result<(), NotCounted> {

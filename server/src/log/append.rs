@@ -7,7 +7,7 @@
 //! `plan` decides, without a database; `found` says what it needs; `postgres` and `sqlite` load that and store what it decided.
 
 mod found;
-#[cfg(feature = "instructions")]
+#[cfg(any(test, feature = "instructions"))]
 pub(crate) mod instructions;
 mod lane;
 mod plan;
