@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Owns: `make bench`: the load test against a local node, and browser to browser.
+# Owns: `make bench` and `make bench-full`: every figure beside its yardstick, into docs/bench/REPORT.md, and browser to browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh test
 scripts/web.sh
-cargo build --release --locked -p homeroom -p homeroom-loadtest
-target/release/homeroom-loadtest fanout "$@"
+cargo build --release --locked --workspace
+outcome=0
+target/release/homeroom-loadtest --pin bench "$@" || outcome=$?
 HOMEROOM_BIN=$PWD/target/release/homeroom npm --prefix clients/web run --silent bench
+exit "$outcome"

@@ -4,12 +4,18 @@
 //! with it. Refuses to know: how a cell measures, and how the report looks.
 
 mod crowd;
+mod day;
 mod deliveries;
+mod growth;
+mod idle;
+mod latency;
 mod line;
 mod machine;
 mod plot;
 mod report;
+mod slow;
 mod statistics;
+mod storm;
 
 pub use line::{Found, Line, Round, Target};
 
@@ -49,8 +55,24 @@ pub enum Cell {
     Classes,
     /// The same in one room of 1,000.
     School,
+    /// The same in one room of 5,000.
+    Large,
     /// Deliveries when 16 messages are under way in a room of 1,000.
     Queued,
+    /// Families who read in eight languages instead of one.
+    Languages,
+    /// Memory of idle connections, and CPU of coming back.
+    Idle,
+    /// How long a delivery takes, counted from the commit.
+    Latency,
+    /// 10,000 who come back at once.
+    Storm,
+    /// One who reads too slowly, among a thousand.
+    Slow,
+    /// What a delivery costs as rooms grow.
+    Growth,
+    /// A school day from 7:00 to 22:00, an hour a second.
+    Day,
 }
 
 /// How much time a cell may take.
@@ -74,20 +96,38 @@ impl Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 3] = [Self::Classes, Self::School, Self::Queued];
+    const ALL: [Self; 11] = [
+        Self::Classes,
+        Self::School,
+        Self::Large,
+        Self::Queued,
+        Self::Languages,
+        Self::Idle,
+        Self::Latency,
+        Self::Storm,
+        Self::Slow,
+        Self::Growth,
+        Self::Day,
+    ];
 
     /// Whether it is only run when there is time for everything.
     fn is_for_full(self) -> bool {
-        match self {
-            Self::Classes | Self::School | Self::Queued => false,
-        }
+        matches!(self, Self::Large | Self::Day)
     }
 
     async fn measure(self, surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
         match self {
             Self::Classes => deliveries::classes(surroundings, budget).await,
             Self::School => deliveries::school(surroundings, budget).await,
+            Self::Large => deliveries::large(surroundings, budget).await,
             Self::Queued => deliveries::queued(surroundings, budget).await,
+            Self::Languages => deliveries::languages(surroundings, budget).await,
+            Self::Idle => idle::idle(surroundings, budget).await,
+            Self::Latency => latency::latency(surroundings, budget).await,
+            Self::Storm => storm::storm(surroundings, budget).await,
+            Self::Slow => slow::slow(surroundings, budget).await,
+            Self::Growth => growth::growth(surroundings, budget).await,
+            Self::Day => day::day(surroundings, budget).await,
         }
     }
 }
@@ -106,7 +146,7 @@ pub struct Outcome {
 pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Failure> {
     let budget = Budget {
         rounds: options.rounds.unwrap_or(if options.full { 15 } else { 9 }),
-        window: Duration::from_millis(options.window.unwrap_or(if options.full { 5_000 } else { 3_000 })),
+        window: Duration::from_millis(options.window.unwrap_or(if options.full { 4_000 } else { 2_000 })),
         full: options.full,
     };
     let is_chosen = |cell: &Cell| match options.only.is_empty() {

@@ -43,14 +43,14 @@ pub struct Options {
 }
 
 /// Where a client stands in its rooms.
-type Positions = BTreeMap<RoomId, Option<EventId>>;
+pub type Positions = BTreeMap<RoomId, Option<EventId>>;
 
 /// Somebody who came back.
-struct Back {
+pub struct Back {
     /// From the herd's start until all rooms were caught up.
-    took: Duration,
+    pub took: Duration,
     /// Events that came.
-    heard: usize,
+    pub heard: usize,
 }
 
 /// Runs it and prints the figures.
@@ -104,7 +104,8 @@ async fn strike(
     bar.finish_and_clear();
     first.kill().await.map_err(ClusterError::from)?;
     let positions: Vec<Positions> = there.into_iter().map(|(_, positions)| positions).collect();
-    announce(options, &ids, teachers, to).await?;
+    let rooms: Vec<RoomId> = (0..school.teachers.len()).map(|class| ids.room(class)).collect();
+    announce(options.missed, &rooms, teachers, to).await?;
 
     let process = second.process().ok_or(Failure::Gone)?;
     let read = |value: Option<f64>| value.ok_or(Failure::Gone);
@@ -117,14 +118,17 @@ async fn strike(
     tell(options, &backs, cpu, pages, rooms)
 }
 
-/// What a class misses while its families are away.
-async fn announce(options: &Options, ids: &Ids, teachers: &[SignedIn], server: SocketAddr) -> Result<(), Failure> {
-    let announcing = teachers.iter().enumerate().map(|(class, teacher)| async move {
+/// What each class misses while its families are away: `missed` announcements of its one teacher.
+///
+/// # Errors
+/// When one of them is not acknowledged.
+pub async fn announce(missed: u32, rooms: &[RoomId], teachers: &[SignedIn], server: SocketAddr) -> Result<(), Failure> {
+    let announcing = teachers.iter().zip(rooms).map(|(teacher, room)| async move {
         let mut wire = join(server, &teacher.token, Positions::new()).await?.wire;
-        for number in 0..options.missed {
-            wire.send(&announcement(ids.room(class), number)).await?;
+        for number in 0..missed {
+            wire.send(&announcement(*room, number)).await?;
         }
-        let mut open = options.missed;
+        let mut open = missed;
         while open > 0 {
             match next(&mut wire).await? {
                 ServerFrame::Ack { .. } => open -= 1,
@@ -138,7 +142,14 @@ async fn announce(options: &Options, ids: &Ids, teachers: &[SignedIn], server: S
 }
 
 /// All at once, none before the others.
-async fn come_back(server: SocketAddr, families: &[SignedIn], positions: Vec<Positions>) -> Result<Vec<Back>, Failure> {
+///
+/// # Errors
+/// When one of them does not come through.
+pub async fn come_back(
+    server: SocketAddr,
+    families: &[SignedIn],
+    positions: Vec<Positions>,
+) -> Result<Vec<Back>, Failure> {
     let together = Rc::new(Barrier::new(families.len() + 1));
     let mut coming = JoinSet::new();
     for (family, positions) in families.iter().zip(positions) {
@@ -184,13 +195,20 @@ fn tell(options: &Options, backs: &[Back], cpu: Cpu, pages: f64, rooms: usize) -
 }
 
 /// A client that is caught up in all its rooms.
-struct Joined {
-    wire: Wire,
-    positions: Positions,
-    heard: usize,
+pub struct Joined {
+    /// Its connection.
+    pub wire: Wire,
+    /// Where it stands.
+    pub positions: Positions,
+    /// Events that came meanwhile.
+    pub heard: usize,
 }
 
-async fn join(server: SocketAddr, token: &str, positions: Positions) -> io::Result<Joined> {
+/// Connects, says hello, and waits until all rooms are caught up.
+///
+/// # Errors
+/// When the connection breaks, or the server has something else to say than that.
+pub async fn join(server: SocketAddr, token: &str, positions: Positions) -> io::Result<Joined> {
     let up = async {
         let mut wire = Wire::open(server).await?;
         let hello = ClientFrame::Hello { token: Some(token.to_owned()), positions };
@@ -219,7 +237,8 @@ async fn next(wire: &mut Wire) -> io::Result<ServerFrame> {
     codec::decode_server(&String::from_utf8_lossy(wire.next().await?)).map_err(io::Error::other)
 }
 
-fn announcement(room: RoomId, number: u32) -> String {
+/// An announcement as a frame.
+pub fn announcement(room: RoomId, number: u32) -> String {
     let text = format!("Announcement {number}: the trip to the museum is on Friday.");
     let frame = ClientFrame::Post {
         reference: Ref(number + 1),

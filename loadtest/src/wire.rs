@@ -6,12 +6,18 @@
 
 use homeroom_protocol::SUBPROTOCOL;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 /// Largest frame read: the limit of what is kept in memory for one connection.
 const LARGEST: usize = 1024 * 1024;
+
+/// Connections come from many addresses of this machine by turns.
+static NEXT_SOURCE: AtomicU8 = AtomicU8::new(0);
 
 /// A connection.
 #[derive(Debug)]
@@ -31,7 +37,14 @@ impl Wire {
         if !server.ip().is_loopback() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "load goes to this machine only"));
         }
-        Self::upgrade(TcpStream::connect(server).await?, server).await
+        if server.is_ipv6() {
+            return Self::upgrade(TcpStream::connect(server).await?, server).await;
+        }
+        let socket = TcpSocket::new_v4()?;
+        // One address has some 28,000 ports, and to a server everybody would be the same neighbour.
+        let next = NEXT_SOURCE.fetch_add(1, Ordering::Relaxed);
+        socket.bind((Ipv4Addr::new(127, 0, 1, next % 200 + 1), 0).into())?;
+        Self::upgrade(socket.connect(server).await?, server).await
     }
 
     /// The same with hardly any room for what comes: what is not read soon stays with the server.
@@ -100,6 +113,26 @@ impl Wire {
         };
         self.taken = end;
         Ok(&self.buffer[start..end])
+    }
+
+    /// How long a ping and its pong take. Texts that come meanwhile are passed over.
+    ///
+    /// # Errors
+    /// When the connection is lost or closed.
+    pub async fn ping(&mut self) -> io::Result<Duration> {
+        let asked = Instant::now();
+        self.stream.write_all(&masked(0x9, b"trip")).await?;
+        loop {
+            match self.whole_frame()? {
+                Some((0xA, _, end)) => {
+                    self.taken = end;
+                    return Ok(asked.elapsed());
+                }
+                Some((0x1, _, end)) => self.taken = end,
+                Some((opcode, ..)) => return Err(io::Error::other(format!("opcode {opcode} instead of a pong"))),
+                None => self.read().await?,
+            }
+        }
     }
 
     /// A whole frame in the buffer: its opcode, and where its payload lies.

@@ -3,7 +3,7 @@
 //! Owns: making a school, starting both servers, connecting everybody, and windows of measuring. Refuses to know: what the figures
 //! are compared for.
 
-use crate::cast::Ids;
+use crate::cast::{CastError, Ids};
 use crate::fanout::field::{self, Field, Kind};
 use crate::fanout::figures::Figures;
 use crate::node::{Bare, Node};
@@ -12,7 +12,7 @@ use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings, bare};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use homeroom_protocol::RoomId;
+use homeroom_protocol::{About, RoomId};
 use std::rc::Rc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -24,8 +24,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const COOL_DOWN: Duration = Duration::from_millis(300);
 /// What may still be under way at the end of a window.
 const COMPLETE: f64 = 0.9;
-/// The length of a text, in characters: a frame is then about as long as those of the prototypes' measurements.
-const TEXT: usize = 120;
+/// The length of a text, in characters: as a family would write one.
+pub const TEXT: usize = 120;
 
 /// Who is there, and how they announce.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +40,8 @@ pub struct Shape {
     pub in_flight: Option<usize>,
     /// In how many languages families read.
     pub languages: usize,
+    /// The length of a text, in characters.
+    pub text: usize,
 }
 
 impl Shape {
@@ -52,7 +54,7 @@ impl Shape {
     }
 
     fn pace(&self) -> field::Pace {
-        field::Pace { teachers: self.rooms * self.teachers_per_room(), rate: self.rate, text: TEXT }
+        field::Pace { teachers: self.rooms * self.teachers_per_room(), rate: self.rate, text: self.text }
     }
 }
 
@@ -75,6 +77,8 @@ pub struct Ground {
     pub teachers: Vec<SignedIn>,
     /// Student by student.
     pub families: Vec<SignedIn>,
+    /// Whom each family's private conversations are about.
+    pub about: Vec<About>,
     _folder: TempDir,
 }
 
@@ -96,10 +100,15 @@ impl Ground {
         let mut teachers = people::write_in(&store, &ids, &school.people()).await?;
         store.read_in(&LANGUAGES[..languages]).await?;
         store.close().await;
+        let about = |family| {
+            let guardian = ids.person(&School::guardian(family))?;
+            Ok(About { guardian, student: ids.person(&School::student(family))? })
+        };
+        let about = (0..plan.students).map(about).collect::<Result<_, CastError>>()?;
         let families = teachers.split_off(plan.classes * plan.teachers_per_class);
         node.start().await?;
         let rooms = (0..plan.classes).map(|class| ids.room(class)).collect();
-        Ok(Self { node, rooms, teachers, families, _folder: folder })
+        Ok(Self { node, rooms, teachers, families, about, _folder: folder })
     }
 }
 
@@ -112,13 +121,13 @@ pub struct Crowd {
     pub field: Rc<Field>,
     /// Who hears each announcement, its author among them.
     listeners: usize,
-    /// The server goes with it.
-    _server: Server,
+    /// It goes with the crowd.
+    server: Server,
 }
 
 enum Server {
-    Homeroom { _ground: Box<Ground> },
-    Bare { _bare: Bare },
+    Homeroom(Box<Ground>),
+    Bare(#[expect(dead_code, reason = "killed when dropped")] Bare),
 }
 
 impl Crowd {
@@ -152,7 +161,7 @@ impl Crowd {
             tokio::task::spawn_local(field::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = families / shape.rooms + needed;
-        Ok(Self { field, listeners, _server: Server::Homeroom { _ground: Box::new(ground) } })
+        Ok(Self { field, listeners, server: Server::Homeroom(Box::new(ground)) })
     }
 
     /// At a bare server.
@@ -173,7 +182,15 @@ impl Crowd {
             tokio::task::spawn_local(field::teach(wire, RoomId::default(), place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = shape.members + needed;
-        Ok(Self { field, listeners, _server: Server::Bare { _bare: bare } })
+        Ok(Self { field, listeners, server: Server::Bare(bare) })
+    }
+
+    /// The school and its server, where it is Homeroom.
+    pub fn ground(&self) -> Option<&Ground> {
+        match &self.server {
+            Server::Homeroom(ground) => Some(ground),
+            Server::Bare(_) => None,
+        }
     }
 
     /// One window of measuring.

@@ -2,16 +2,19 @@
 //!
 //! Owns: which crowds are measured for it, and how storing and delivering are told apart. Refuses to know: what a crowd does.
 
-use super::crowd::{Crowd, Presence, Shape};
+use super::crowd::{Crowd, Presence, Shape, TEXT};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::figures::Figures;
 use crate::{Failure, Surroundings, bare};
 
 /// Six announcements in a row would be one after the other for either server at this rate: they are 5 ms apart.
-const CLASSES: Shape = Shape { rooms: 30, members: 33, rate: 200.0, in_flight: None, languages: 1 };
+const CLASSES: Shape = Shape { rooms: 30, members: 33, rate: 200.0, in_flight: None, languages: 1, text: TEXT };
 /// As many deliveries a second as a third of a processor carries.
-const SCHOOL: Shape = Shape { rooms: 1, members: 1_000, rate: 25.0, in_flight: None, languages: 1 };
+const SCHOOL: Shape = Shape { rooms: 1, members: 1_000, rate: 25.0, in_flight: None, languages: 1, text: TEXT };
 const QUEUED: Shape = Shape { in_flight: Some(16), ..SCHOOL };
+
+/// The largest room there is time for.
+const LARGE: Shape = Shape { members: 5_000, rate: 5.0, ..SCHOOL };
 
 const ONE_BY_ONE: bare::Options = bare::Options { gather: false };
 const GATHERED: bare::Options = bare::Options { gather: true };
@@ -20,8 +23,8 @@ const GATHERED: bare::Options = bare::Options { gather: true };
 struct Both {
     ours: Figures,
     bare: Figures,
-    /// Homeroom where only those are who announce, as often.
-    storing: Figures,
+    /// Homeroom where only those are who announce, as often; not where announcements queue.
+    storing: Option<Figures>,
 }
 
 impl Both {
@@ -33,14 +36,16 @@ impl Both {
         Round { ours: self.ours.cpu, yardstick: self.bare.cpu }
     }
 
-    /// Where the windows were too short to tell, there is none.
     fn user(&self) -> Round {
-        Round { ours: self.ours.user.unwrap_or(f64::NAN), yardstick: self.bare.user.unwrap_or(f64::NAN) }
+        Round { ours: self.ours.user_sampled, yardstick: self.bare.user_sampled }
     }
 
     /// A delivery's CPU without what storing its announcement costs where nobody listens.
     fn delivering(&self) -> Round {
-        let storing = self.storing.server.as_secs_f64() * 1e6 / self.storing.acks.max(1) as f64;
+        let storing = self
+            .storing
+            .as_ref()
+            .map_or(f64::NAN, |storing| storing.server.as_secs_f64() * 1e6 / storing.acks.max(1) as f64);
         let rest = self.ours.server.as_secs_f64() * 1e6 - storing * self.ours.acks as f64;
         Round { ours: rest / self.ours.deliveries.max(1) as f64, yardstick: self.bare.cpu }
     }
@@ -54,6 +59,36 @@ pub async fn classes(surroundings: &Surroundings, budget: &Budget) -> Result<Fou
 /// One room of 1,000.
 pub async fn school(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     one_by_one(surroundings, budget, SCHOOL, "1 × 1000").await
+}
+
+/// One room of 5,000.
+pub async fn large(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    one_by_one(surroundings, budget, LARGE, "1 × 5000").await
+}
+
+/// Families who read in eight languages instead of one.
+pub async fn languages(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let eight = Crowd::at_homeroom(surroundings, Shape { languages: 8, ..SCHOOL }, Presence::Everybody).await?;
+    let one = Crowd::at_homeroom(surroundings, SCHOOL, Presence::Everybody).await?;
+    let mut rounds = Vec::new();
+    let bar = surroundings.bar(budget.rounds.into(), "rounds");
+    for round in 0..budget.rounds {
+        let (first, second) = if Budget::ours_first(round) { (&eight, &one) } else { (&one, &eight) };
+        let (first, second) = (first.window(budget.window).await?, second.window(budget.window).await?);
+        rounds.push(if Budget::ours_first(round) { (first, second) } else { (second, first) });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let line = Line {
+        name: "CPU per delivery, 1 × 1000, families who read in 8 languages".to_owned(),
+        unit: "µs",
+        yardstick: "Homeroom, all read in one",
+        target: Target::AtMost(1.15),
+        rounds: rounds.iter().map(|(eight, one)| Round { ours: eight.cpu, yardstick: one.cpu }).collect(),
+        note: LANGUAGES.to_owned(),
+        client: rounds.iter().map(|(eight, one)| eight.own_share.max(one.own_share) / 100.0).max_by(f64::total_cmp),
+    };
+    Ok(vec![line].into())
 }
 
 /// One room of 1,000 with 16 announcements under way.
@@ -106,7 +141,11 @@ fn most(rounds: &[Both]) -> Option<f64> {
     rounds.iter().map(Both::client).max_by(f64::total_cmp)
 }
 
-const SAMPLED: &str = "The kernel tells user space from its own part only by samples, 250 a second.";
+const LANGUAGES: &str = "What there is today: each family's language is known, and every reader gets the same frame, the original with \
+                         its language and direction. There is no translator yet, so this shows that knowing eight languages costs \
+                         nothing, and not what eight translated frames of one message would cost.";
+const SAMPLED: &str = "The kernel tells user space from its own part only by samples, some hundreds a second, and in \
+                       hundredths of a second: single rounds are coarse.";
 const WITHOUT: &str = "Ours less what an announcement costs in a second Homeroom with the same school, at the same rate, in the same \
                        rounds, where nobody but the authors is connected: what remains is the fan-out.";
 
@@ -118,7 +157,14 @@ async fn measure(
     options: bare::Options,
 ) -> Result<Vec<Both>, Failure> {
     let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
-    let storing = Crowd::at_homeroom(surroundings, shape, Presence::TeachersOnly).await?;
+    let storing = match shape.in_flight {
+        Some(_) => None,
+        None => Some(Crowd::at_homeroom(surroundings, shape, Presence::TeachersOnly).await?),
+    };
+    let store = async || match &storing {
+        Some(storing) => storing.window(budget.window).await.map(Some),
+        None => Ok(None),
+    };
     let bare = Crowd::at_bare(surroundings, shape, options).await?;
     let short = budget.window / 4;
     ours.window(short).await?;
@@ -130,10 +176,10 @@ async fn measure(
     for round in 0..budget.rounds {
         let both = if Budget::ours_first(round) {
             let ours = ours.window(budget.window).await?;
-            Both { ours, bare: bare.window(budget.window).await?, storing: storing.window(budget.window).await? }
+            Both { ours, bare: bare.window(budget.window).await?, storing: store().await? }
         } else {
             let bare = bare.window(budget.window).await?;
-            let storing = storing.window(budget.window).await?;
+            let storing = store().await?;
             Both { bare, storing, ours: ours.window(budget.window).await? }
         };
         rounds.push(both);

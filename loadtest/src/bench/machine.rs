@@ -39,7 +39,7 @@ pub fn look() -> Machine {
     });
     Machine {
         processor: processor.map_or_else(unknown, str::to_owned),
-        cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        cores: cpus.lines().filter(|line| line.starts_with("processor")).count(),
         kernel: kernel.unwrap_or_else(|_| unknown()),
         memory: kilobytes.unwrap_or(f64::NAN) / 1024.0 / 1024.0,
         commit: commit.unwrap_or_else(unknown),

@@ -12,7 +12,7 @@ use crate::wire::Wire;
 use hdrhistogram::Histogram;
 use homeroom_protocol::{Address, ClientFrame, ClientId, Draft, Language, Ref, RoomId, ServerFrame, codec};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -48,8 +48,21 @@ pub struct Field {
     acks: Cell<u64>,
     /// In microseconds; only while measuring.
     latency: RefCell<Option<Histogram<u64>>>,
+    /// What became of each announcement, by the moment at which it was due and its teacher; only while that is asked for.
+    followed: RefCell<Option<HashMap<(u64, usize), Followed>>>,
     /// Places for announcements under way; none when they follow a rate.
     under_way: Option<Semaphore>,
+}
+
+/// What became of an announcement, in microseconds.
+#[derive(Debug, Default)]
+struct Followed {
+    sent: u64,
+    acknowledged: Option<u64>,
+    /// When the first of all heard it.
+    first: Option<u64>,
+    /// From the moment due to each one's hearing it.
+    heard: Vec<u64>,
 }
 
 /// How teachers announce.
@@ -77,6 +90,7 @@ impl Field {
             deliveries: Cell::default(),
             acks: Cell::default(),
             latency: RefCell::default(),
+            followed: RefCell::default(),
             under_way: in_flight.map(Semaphore::new),
         }
     }
@@ -121,12 +135,44 @@ impl Field {
         })
     }
 
-    fn error(&self, what: impl Into<String>) {
+    /// Each announcement is followed from now on.
+    pub fn follow(&self) {
+        self.followed.replace(Some(HashMap::new()));
+    }
+
+    /// Latencies since [`Self::follow`] as if storing had taken no time: of each announcement, the time until its acknowledgement (or
+    /// until the first of all heard it) is left out, but for `trip`, which is what a question and its answer take where nothing is
+    /// stored.
+    pub fn since_the_commit(&self, trip: Duration) -> Result<Histogram<u64>, Failure> {
+        let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        let trip = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX);
+        for announcement in self.followed.take().unwrap_or_default().into_values() {
+            let stored = [announcement.acknowledged, announcement.first].into_iter().flatten().min();
+            let waited = stored.map_or(0, |stored| stored.saturating_sub(announcement.sent));
+            let storing = waited.saturating_sub(trip);
+            announcement.heard.iter().for_each(|heard| latencies.saturating_record(heard.saturating_sub(storing)));
+        }
+        Ok(latencies)
+    }
+
+    fn followed(&self, moment: u64, teacher: usize, note: impl FnOnce(&mut Followed, u64)) {
+        if let Some(followed) = self.followed.borrow_mut().as_mut() {
+            note(followed.entry((moment, teacher)).or_default(), self.origin.elapsed().as_micros() as u64);
+        }
+    }
+
+    /// Something went wrong.
+    pub fn error(&self, what: impl Into<String>) {
         *self.errors.borrow_mut().entry(what.into()).or_default() += 1;
     }
 
+    /// A moment as texts tell it.
+    pub fn since_origin(&self, moment: Instant) -> Duration {
+        moment.saturating_duration_since(self.origin)
+    }
+
     /// Counts a delivery. The answer is which teacher's it was.
-    fn hear(&self, frame: &[u8]) -> Option<usize> {
+    pub fn hear(&self, frame: &[u8]) -> Option<usize> {
         // The text begins with the moment at which it should have been sent, and whose it is, between tildes.
         let mut parts = frame.split(|byte| *byte == b'~').skip(1);
         let (moment, teacher) = (number(parts.next()?)?, number(parts.next()?)?);
@@ -136,7 +182,12 @@ impl Field {
             let now = self.origin.elapsed().as_micros() as u64;
             latency.saturating_record(now.saturating_sub(moment));
         }
-        usize::try_from(teacher).ok()
+        let teacher = usize::try_from(teacher).ok()?;
+        self.followed(moment, teacher, |followed, now| {
+            followed.first.get_or_insert(now);
+            followed.heard.push(now.saturating_sub(moment));
+        });
+        Some(teacher)
     }
 
     fn answered(&self, waiting: &mut bool) {
@@ -215,6 +266,8 @@ pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field
     let first = |now: Instant| now + every.mul_f64(place as f64 / pace.teachers as f64);
     let mut due = first(Instant::now());
     let mut reference = 0;
+    // Answers come in the order of the commands.
+    let mut unanswered = VecDeque::new();
     let mut waiting = false;
     let mut paused = true;
     loop {
@@ -228,8 +281,12 @@ pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field
                     Ok(frame) if frame.starts_with(br#"{"type":"ack""#) => {
                         field.acks.set(field.acks.get() + 1);
                         field.answered(&mut waiting);
+                        if let Some(moment) = unanswered.pop_front() {
+                            field.followed(moment, place, |followed, now| followed.acknowledged = Some(now));
+                        }
                     }
                     Ok(frame) if frame.starts_with(br#"{"type":"error""#) => {
+                        unanswered.pop_front();
                         field.error(String::from_utf8_lossy(frame).chars().take(120).collect::<String>());
                         field.answered(&mut waiting);
                     }
@@ -260,8 +317,13 @@ pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field
         }
         reference += 1;
         let text = text(should - field.origin, place, pace.text);
+        let moment = (should - field.origin).as_micros() as u64;
+        field.followed(moment, place, |followed, now| followed.sent = now);
+        if field.kind == Kind::Homeroom {
+            unanswered.push_back(moment);
+        }
         let frame = match field.kind {
-            Kind::Homeroom => announcement(room, reference, text),
+            Kind::Homeroom => post(room, Address::Announcements, reference, text),
             Kind::Bare => format!("{text:.<width$}", width = field.frame_bytes.get()),
         };
         if let Err(error) = wire.send(&frame).await {
@@ -270,22 +332,18 @@ pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field
     }
 }
 
-fn text(should: Duration, teacher: usize, length: usize) -> String {
+/// A text that says when it should have been sent, and by whom.
+pub fn text(should: Duration, teacher: usize, length: usize) -> String {
     let text = format!("~{}~{teacher}~", should.as_micros());
     let text = format!("{text}{}", "The trip to the museum is on Friday. ".repeat(length / 37 + 1));
     text.chars().take(length).collect()
 }
 
-fn announcement(room: RoomId, reference: u32, text: String) -> String {
+/// A post as a frame.
+pub fn post(room: RoomId, to: Address, reference: u32, text: String) -> String {
     let draft = Draft { language: Language::english(), text, protected: Vec::new() };
-    let frame = ClientFrame::Post {
-        reference: Ref(reference),
-        room,
-        client_id: ClientId::new(),
-        to: Address::Announcements,
-        draft,
-        urgent: false,
-    };
+    let frame =
+        ClientFrame::Post { reference: Ref(reference), room, client_id: ClientId::new(), to, draft, urgent: false };
     // A frame of plain strings and numbers always encodes.
     codec::encode_client(&frame).unwrap_or_default()
 }

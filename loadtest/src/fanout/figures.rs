@@ -34,6 +34,8 @@ pub struct Figures {
     pub cpu: f64,
     /// In user space; the kernel tells it from its own part only by a few hundred samples a second.
     pub user: Option<f64>,
+    /// The same, however few the samples.
+    pub user_sampled: f64,
     /// This program's share of a processor, in hundredths.
     pub own_share: f64,
     acks_per_second: f64,
@@ -65,6 +67,7 @@ impl Figures {
             server_share: server.total().as_secs_f64() / seconds * 100.0,
             cpu: each(server.total()),
             user: (server.total() >= Duration::from_secs(1)).then(|| each(server.user)),
+            user_sampled: each(server.user),
             own_share: after.own.since(before.own).total().as_secs_f64() / seconds * 100.0,
             p50: quantile(0.5),
             p99: quantile(0.99),

@@ -1,0 +1,241 @@
+//! A school day from 7:00 to 22:00, an hour a second.
+//!
+//! Owns: who says how much at which hour, and why. Refuses to know: what the figures are compared for.
+
+use super::crowd::{Ground, TEXT};
+use super::{Budget, Found, Line, Round, Target};
+use crate::fanout::field::{self, Field, Kind};
+use crate::fanout::figures::Figures;
+use crate::node::Bare;
+use crate::school::Plan;
+use crate::wire::Wire;
+use crate::{Failure, Surroundings, bare};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use homeroom_protocol::{Address, RoomId};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+const CLASSES: usize = 30;
+const FAMILIES: usize = 20;
+/// An hour of the day in the run.
+const HOUR: Duration = Duration::from_secs(1);
+/// A day takes a quarter of a minute: no more of them than an interval needs.
+const ROUNDS: u32 = 6;
+/// What waits to be said by one of them.
+const WAITING: usize = 64;
+
+/// What a school of 600 families says in an hour.
+struct Hour {
+    announcements: u32,
+    replies: u32,
+}
+
+const fn hour(announcements: u32, replies: u32) -> Hour {
+    Hour { announcements, replies }
+}
+
+/// From 7:00 on.
+const DAY: [Hour; 15] = [
+    // Before school: who is ill today is said by families, one in fifteen.
+    hour(5, 40),
+    // The bell: every class announces once, and families answer.
+    hour(30, 60),
+    // Lessons: hardly anybody has a hand free.
+    hour(5, 20),
+    hour(10, 20),
+    hour(5, 15),
+    // Lunch.
+    hour(15, 30),
+    hour(10, 20),
+    hour(10, 20),
+    // The last bell: homework and tomorrow's plan from every class, and the questions about them.
+    hour(30, 80),
+    hour(15, 60),
+    // Families come home from work: they read and answer, teachers hardly announce.
+    hour(5, 50),
+    hour(5, 60),
+    hour(3, 50),
+    // The evening's lull.
+    hour(2, 30),
+    hour(1, 10),
+];
+
+/// Somebody who says something when told to: the moment at which it was due.
+type Voice = mpsc::Sender<Instant>;
+
+/// Everybody at one server.
+struct Cast {
+    field: Rc<Field>,
+    teachers: Vec<Voice>,
+    /// None at the bare server: it knows no private conversation.
+    families: Vec<Voice>,
+}
+
+/// Latency and CPU over the day.
+pub async fn day(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let plan = Plan {
+        classes: CLASSES,
+        teachers_per_class: 1,
+        students: CLASSES * FAMILIES,
+        classes_per_student: 1,
+        second_guardian_every: 0,
+        sibling_every: 0,
+    };
+    let ground = Ground::open(surroundings, plan, 8).await?;
+    let bare = Bare::start(bare::Options { gather: false }, surroundings.server_core).await?;
+    let (ours, bares) = (at_homeroom(&ground).await?, at_bare(&bare).await?);
+    let count = budget.rounds.min(ROUNDS);
+    let bar = surroundings.bar(count.into(), "days");
+    let mut rounds = Vec::new();
+    for round in 0..count {
+        rounds.push(if Budget::ours_first(round) {
+            let ours = ours.play().await?;
+            bares.field.frame_bytes.set(300);
+            (ours, bares.play().await?)
+        } else {
+            let bare = bares.play().await?;
+            (ours.play().await?, bare)
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(tell(&rounds).into())
+}
+
+async fn at_homeroom(ground: &Ground) -> Result<Cast, Failure> {
+    let server = ground.node.listens_on();
+    let field = Rc::new(Field::new(Kind::Homeroom, ground.node.process().ok_or(Failure::Gone)?, None));
+    let people = ground.teachers.iter().chain(&ground.families).map(|person| field::connect(server, &person.token));
+    let wires: Vec<Wire> = stream::iter(people).buffered(32).try_collect().await?;
+    let mut voices = Vec::new();
+    for (place, wire) in wires.into_iter().enumerate() {
+        let room = ground.rooms[place % CLASSES];
+        // Families come after the teachers, student by student, and students go around the classes.
+        let to = match place.checked_sub(CLASSES) {
+            Some(family) => Address::Private(ground.about[family]),
+            None => Address::Announcements,
+        };
+        voices.push(voice(wire, room, to, place, &field));
+    }
+    let families = voices.split_off(CLASSES);
+    Ok(Cast { field, teachers: voices, families })
+}
+
+async fn at_bare(bare: &Bare) -> Result<Cast, Failure> {
+    let field = Rc::new(Field::new(Kind::Bare, bare.process().ok_or(Failure::Gone)?, None));
+    let mut teachers = Vec::new();
+    for place in 0..CLASSES * (FAMILIES + 1) {
+        let wire = field::join(bare.listens_on(), (place % CLASSES) as u32).await?;
+        let voice = voice(wire, RoomId::default(), Address::Announcements, place, &field);
+        teachers.push(voice);
+    }
+    Ok(Cast { field, teachers, families: Vec::new() })
+}
+
+fn voice(wire: Wire, room: RoomId, to: Address, place: usize, field: &Rc<Field>) -> Voice {
+    let (voice, due) = mpsc::channel(WAITING);
+    tokio::task::spawn_local(speak(wire, (room, to), place, due, Rc::clone(field)));
+    voice
+}
+
+async fn speak(
+    mut wire: Wire,
+    (room, to): (RoomId, Address),
+    place: usize,
+    mut due: mpsc::Receiver<Instant>,
+    field: Rc<Field>,
+) {
+    let mut reference = 0;
+    loop {
+        // Neither loses anything when it is dropped.
+        let should = tokio::select! {
+            frame = wire.next() => match frame {
+                Ok(frame) if frame.starts_with(br#"{"type":"error""#) => {
+                    field.error(String::from_utf8_lossy(frame).chars().take(120).collect::<String>());
+                    continue;
+                }
+                Ok(frame) => {
+                    field.hear(frame);
+                    continue;
+                }
+                Err(error) => return field.error(format!("a connection: {error}")),
+            },
+            should = due.recv() => match should {
+                Some(should) => should,
+                None => return,
+            },
+        };
+        reference += 1;
+        let text = field::text(field.since_origin(should), place, TEXT);
+        let frame = match field.kind {
+            Kind::Homeroom => field::post(room, to, reference, text),
+            Kind::Bare => format!("{text:.<width$}", width = field.frame_bytes.get()),
+        };
+        if let Err(error) = wire.send(&frame).await {
+            return field.error(format!("a connection: {error}"));
+        }
+    }
+}
+
+impl Cast {
+    /// One day.
+    async fn play(&self) -> Result<Figures, Failure> {
+        let before = self.field.reading()?;
+        self.field.measure_latency()?;
+        let began = Instant::now();
+        // The same each day: whose turn it is goes around.
+        let (mut teacher, mut family) = (0, 0);
+        for (number, hour) in DAY.iter().enumerate() {
+            let starts = began + HOUR * number as u32;
+            let replies = if self.families.is_empty() { 0 } else { hour.replies };
+            let spread = |count: u32| (0..count).map(move |place| starts + HOUR * place / count);
+            let announcements = spread(hour.announcements).map(|due| (due, true));
+            let mut due: Vec<_> = announcements.chain(spread(replies).map(|due| (due, false))).collect();
+            due.sort();
+            for (due, announces) in due {
+                sleep_until(due).await;
+                let (voices, turn) =
+                    if announces { (&self.teachers, &mut teacher) } else { (&self.families, &mut family) };
+                let among = if announces { CLASSES } else { voices.len() };
+                // A full queue is a server that stands still: the day waits, and its latency tells.
+                voices[*turn % among].send(due).await.map_err(|_| Failure::Gone)?;
+                *turn += 1;
+            }
+        }
+        sleep_until(began + HOUR * DAY.len() as u32).await;
+        let after = self.field.reading()?;
+        let latency = self.field.latencies();
+        sleep(Duration::from_millis(300)).await;
+        match self.field.errors.borrow().first_key_value() {
+            Some((error, times)) => Err(Failure::Broken(format!("{times} × {error}"))),
+            None => Ok(Figures::new(&before, &after, latency)),
+        }
+    }
+}
+
+fn tell(rounds: &[(Figures, Figures)]) -> Vec<Line> {
+    let said = DAY.iter().fold((0, 0), |sum, hour| (sum.0 + hour.announcements, sum.1 + hour.replies));
+    let line = |name: &str, unit, of: fn(&Figures) -> f64, note: String| Line {
+        name: format!("a school day: {name}"),
+        unit,
+        yardstick: "bare epoll, announcements only",
+        target: Target::Told,
+        rounds: rounds.iter().map(|(ours, bare)| Round { ours: of(ours), yardstick: of(bare) }).collect(),
+        note,
+        client: rounds.iter().map(|(ours, bare)| ours.own_share.max(bare.own_share) / 100.0).max_by(f64::total_cmp),
+    };
+    let note = format!(
+        "7:00 to 22:00 in {} s, {CLASSES} classes of {FAMILIES} families: {} announcements and {} private messages from families, each \
+         stored, hour by hour as `loadtest/src/bench/day.rs` says with the reasons. Storing is in ours.",
+        DAY.len(),
+        said.0,
+        said.1
+    );
+    vec![
+        line("p50 from the moment due", "ms", |figures| figures.p50 / 1e3, note),
+        line("p99 from the moment due", "ms", |figures| figures.p99 / 1e3, String::new()),
+        line("CPU of the day", "s", |figures| figures.server.as_secs_f64(), String::new()),
+    ]
+}

@@ -1,0 +1,119 @@
+//! What a delivery costs as rooms grow.
+//!
+//! Owns: sizes, and the power of the size by which the cost grows. Refuses to know: what a crowd does.
+
+use super::crowd::{Crowd, Presence, Shape, TEXT};
+use super::plot::{Axis, Curve, Plot};
+use super::{Budget, Found, Line, Round, Target, statistics};
+use crate::{Failure, Surroundings, bare};
+
+/// Deliveries a second, whatever the size: the processor's clock and caches then see the same load.
+const DELIVERIES: f64 = 10_000.0;
+const SIZES: [usize; 4] = [125, 250, 500, 1_000];
+/// With time for everything.
+const LARGE_SIZES: [usize; 3] = [2_000, 4_000, 8_000];
+
+/// As many as an interval needs.
+const FEW_ROUNDS: u32 = 6;
+
+/// One size in rounds.
+struct Size {
+    members: usize,
+    rounds: Vec<Round>,
+    client: f64,
+}
+
+/// CPU per delivery by the room's size.
+pub async fn growth(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let rounds = if budget.full { budget.rounds } else { FEW_ROUNDS };
+    let budget = Budget { window: budget.window / 2, rounds: rounds.min(budget.rounds), ..*budget };
+    let sizes = SIZES.into_iter().chain(LARGE_SIZES).take(if budget.full { usize::MAX } else { SIZES.len() });
+    let mut measured = Vec::new();
+    for members in sizes {
+        measured.push(measure(surroundings, &budget, members).await?);
+    }
+    Ok(tell(&measured))
+}
+
+async fn measure(surroundings: &Surroundings, budget: &Budget, members: usize) -> Result<Size, Failure> {
+    let rate = DELIVERIES / members as f64;
+    let shape = Shape { rooms: 1, members, rate, in_flight: None, languages: 1, text: TEXT };
+    let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
+    let bare = Crowd::at_bare(surroundings, shape, bare::Options { gather: false }).await?;
+    ours.window(budget.window / 2).await?;
+    bare.field.frame_bytes.set(ours.field.frame_bytes.get());
+    bare.window(budget.window / 2).await?;
+    let bar = surroundings.bar(budget.rounds.into(), "rounds");
+    let mut size = Size { members, rounds: Vec::new(), client: 0.0 };
+    for round in 0..budget.rounds {
+        let (first, second) = if Budget::ours_first(round) { (&ours, &bare) } else { (&bare, &ours) };
+        let (first, second) = (first.window(budget.window).await?, second.window(budget.window).await?);
+        let (ours, bare) = if Budget::ours_first(round) { (first, second) } else { (second, first) };
+        size.rounds.push(Round { ours: ours.cpu, yardstick: bare.cpu });
+        size.client = size.client.max(ours.own_share.max(bare.own_share) / 100.0);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(size)
+}
+
+/// By which power of the size the figures grow: the slope of the straight line through their logarithms.
+fn power(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let logarithms: Vec<(f64, f64)> = points.iter().map(|(size, figure)| (size.ln(), figure.ln())).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| logarithms.iter().map(of).sum::<f64>() / count;
+    let (across, up) = (mean(|point| point.0), mean(|point| point.1));
+    let both = logarithms.iter().map(|point| (point.0 - across) * (point.1 - up)).sum::<f64>();
+    let alone = logarithms.iter().map(|point| (point.0 - across).powi(2)).sum::<f64>();
+    both / alone
+}
+
+fn tell(sizes: &[Size]) -> Found {
+    let points = |of: fn(&Round) -> f64| -> Vec<(f64, f64)> {
+        let middle = |size: &Size| statistics::middle(size.rounds.iter().map(of).collect()).median;
+        sizes.iter().map(|size| (size.members as f64, middle(size))).collect()
+    };
+    let (ours, bare) = (points(|round| round.ours), points(|round| round.yardstick));
+    let fitted = format!(
+        "{DELIVERIES:.0} deliveries a second at each size, everything on. Fitted over all sizes, the cost of a delivery grows with the size \
+         to the power of {:.2}, the yardstick's to the power of {:.2}.",
+        power(&ours),
+        power(&bare)
+    );
+    let line = |size: &Size| Line {
+        name: format!("CPU per delivery in a room of {}", size.members),
+        unit: "µs",
+        yardstick: "bare epoll",
+        target: Target::Told,
+        rounds: size.rounds.clone(),
+        note: String::new(),
+        client: Some(size.client),
+    };
+    let mut lines: Vec<Line> = sizes.iter().map(line).collect();
+    if let Some(last) = lines.last_mut() {
+        last.note = fitted;
+    }
+    let plot = Plot {
+        file: "growth",
+        title: "CPU per delivery as a room grows".to_owned(),
+        x: Axis { label: "members", logarithmic: true },
+        y: Axis { label: "µs", logarithmic: false },
+        curves: vec![
+            Curve { name: "Homeroom".to_owned(), points: ours },
+            Curve { name: "bare epoll".to_owned(), points: bare },
+        ],
+    };
+    Found { lines, plots: vec![plot] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_found() {
+        let square: Vec<_> = [1.0, 2.0, 4.0, 8.0].map(|size| (size, 3.0 * size * size)).to_vec();
+        assert!((power(&square) - 2.0).abs() < 1e-9);
+        assert!(power(&[(1.0, 5.0), (2.0, 5.0), (4.0, 5.0)]).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,196 @@
+//! Ten thousand who come back at once.
+//!
+//! Owns: rounds of all going and all coming back, at Homeroom (with an announcement missed in every class) and at a bare server.
+//! Refuses to know: why they were gone; `homeroom-loadtest storm` kills a node of a cluster for it.
+
+use super::crowd::Ground;
+use super::{Budget, Found, Line, Round, Target};
+use crate::fanout::field;
+use crate::node::Bare;
+use crate::people::SignedIn;
+use crate::process::Cpu;
+use crate::school::Plan;
+use crate::storm::{self, Positions};
+use crate::wire::Wire;
+use crate::{Failure, Surroundings, bare};
+use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+const FAMILIES: usize = 10_000;
+/// Each in five classes of 33, and in the school's room.
+const CLASSES_EACH: usize = 5;
+const CLASSES: usize = FAMILIES * CLASSES_EACH / 33;
+/// Each storm takes many seconds with all that belongs to it: no more rounds than an interval needs.
+const ROUNDS: u32 = 6;
+/// How long the server may take to see that all are gone.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// One storm.
+struct Storm {
+    seconds: f64,
+    pages: f64,
+    /// CPU each, in microseconds.
+    cpu: f64,
+    client: f64,
+}
+
+/// Until the last is caught up.
+pub async fn storm(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let plan = Plan {
+        classes: CLASSES,
+        teachers_per_class: 1,
+        students: FAMILIES,
+        classes_per_student: CLASSES_EACH,
+        second_guardian_every: 0,
+        sibling_every: 0,
+    };
+    let ground = Ground::open(surroundings, plan, 1).await?;
+    let bare = Bare::start(bare::Options { gather: false }, surroundings.server_core).await?;
+    let bar = surroundings.bar(FAMILIES as u64, "connecting");
+    let server = ground.node.listens_on();
+    let mut positions = stream::iter(&ground.families)
+        .map(|family| async {
+            let joined = storm::join(server, &family.token, Positions::new()).await;
+            bar.inc(1);
+            joined.map(|joined| joined.positions)
+        })
+        .buffered(64)
+        .try_collect::<Vec<_>>()
+        .await?;
+    bar.finish_and_clear();
+    let count = budget.rounds.min(ROUNDS);
+    let bar = surroundings.bar(count.into(), "storms");
+    let mut rounds = Vec::new();
+    for round in 0..count {
+        let both = if Budget::ours_first(round) {
+            let ours = at_homeroom(&ground, &mut positions).await?;
+            (ours, at_bare(&bare).await?)
+        } else {
+            let bare = at_bare(&bare).await?;
+            (at_homeroom(&ground, &mut positions).await?, bare)
+        };
+        rounds.push(both);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(tell(&rounds).into())
+}
+
+async fn at_homeroom(ground: &Ground, positions: &mut [Positions]) -> Result<Storm, Failure> {
+    let (node, process) = (&ground.node, ground.node.process().ok_or(Failure::Gone)?);
+    let metric = async |name| node.metric(name).await.ok_or(Failure::Gone);
+    let empty = async {
+        while metric("homeroom_connections").await? > 0.0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    timeout(GONE_WITHIN, empty).await.map_err(|_| Failure::Broken("the server keeps who is gone".to_owned()))??;
+    storm::announce(1, &ground.rooms, &ground.teachers, node.listens_on()).await?;
+    let pages = metric("homeroom_pages_read_total").await?;
+    let before = Before::now(process)?;
+    let backs = storm::come_back(node.listens_on(), &ground.families, positions.to_vec()).await?;
+    let (cpu, client) = before.since(process)?;
+    let pages = metric("homeroom_pages_read_total").await? - pages;
+    if let Some(wrong) = backs.iter().find(|back| back.heard != CLASSES_EACH) {
+        return Err(Failure::breach(format!("{} events came instead of {CLASSES_EACH}", wrong.heard)));
+    }
+    let seconds = backs.iter().map(|back| back.took.as_secs_f64()).fold(0.0, f64::max);
+    renew(node.listens_on(), &ground.families, positions).await?;
+    Ok(Storm { seconds, pages: pages / (CLASSES + 1) as f64, cpu, client })
+}
+
+/// Where everybody stands now, as one family of each class is told.
+async fn renew(
+    server: std::net::SocketAddr,
+    families: &[SignedIn],
+    positions: &mut [Positions],
+) -> Result<(), Failure> {
+    // Neighbours in the list are in neighbouring classes: every fifth of one round of classes has been in all of them.
+    let known = stream::iter(families.iter().take(CLASSES + CLASSES_EACH).step_by(CLASSES_EACH))
+        .map(|family| storm::join(server, &family.token, Positions::new()))
+        .buffer_unordered(64)
+        .try_fold(BTreeMap::new(), |mut known: Positions, joined| async move {
+            known.extend(joined.positions);
+            Ok(known)
+        })
+        .await?;
+    for theirs in positions {
+        for (room, position) in theirs {
+            *position = known.get(room).copied().ok_or(Failure::Gone)?;
+        }
+    }
+    Ok(())
+}
+
+async fn at_bare(bare: &Bare) -> Result<Storm, Failure> {
+    let process = bare.process().ok_or(Failure::Gone)?;
+    let (before, began) = (Before::now(process)?, Instant::now());
+    let coming = (0..FAMILIES).map(|member| field::join(bare.listens_on(), (member % CLASSES) as u32));
+    let wires: Vec<Wire> = try_join_all(coming).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let (cpu, client) = before.since(process)?;
+    drop(wires);
+    // It takes its leave of them before the next round begins.
+    sleep(Duration::from_secs(1)).await;
+    Ok(Storm { seconds, pages: 0.0, cpu, client })
+}
+
+struct Before {
+    server: Cpu,
+    own: Cpu,
+    at: Instant,
+}
+
+impl Before {
+    fn now(process: u32) -> Result<Self, Failure> {
+        let read = |process| Cpu::of(process).ok_or(Failure::Gone);
+        Ok(Self { server: read(process)?, own: read(std::process::id())?, at: Instant::now() })
+    }
+
+    /// The server's CPU for each, in microseconds, and this program's share of a processor.
+    fn since(&self, process: u32) -> Result<(f64, f64), Failure> {
+        let now = Self::now(process)?;
+        let cpu = now.server.since(self.server).total().as_secs_f64() * 1e6 / FAMILIES as f64;
+        let share = now.own.since(self.own).total().as_secs_f64() / (now.at - self.at).as_secs_f64();
+        Ok((cpu, share))
+    }
+}
+
+fn tell(rounds: &[(Storm, Storm)]) -> Vec<Line> {
+    let of = |figure: fn(&Storm) -> f64| {
+        rounds.iter().map(|(ours, bare)| Round { ours: figure(ours), yardstick: figure(bare) }).collect()
+    };
+    let client = rounds.iter().map(|(ours, bare)| ours.client.max(bare.client)).max_by(f64::total_cmp);
+    let line = |name: &str, unit, target, rounds, note: String| Line {
+        name: name.to_owned(),
+        unit,
+        yardstick: "bare epoll",
+        target,
+        rounds,
+        note,
+        client,
+    };
+    vec![
+        line(
+            "10,000 reconnects at once, until the last is caught up",
+            "s",
+            Target::OursAtMost(4.0),
+            of(|storm| storm.seconds),
+            format!(
+                "Each in six rooms, with an announcement missed in five of them; {CLASSES} classes; no back-off, on SQLite, the server on \
+                 one processor. The yardstick's join one room and miss nothing."
+            ),
+        ),
+        line(
+            "pages read per room in it",
+            "pages",
+            Target::OursAtMost(0.999),
+            of(|storm| storm.pages),
+            "Less than one; the reads of signing in apart. The yardstick has no pages.".to_owned(),
+        ),
+        line("CPU of each in it", "µs", Target::Told, of(|storm| storm.cpu), String::new()),
+    ]
+}
