@@ -3,12 +3,10 @@
 //! Owns: the order of the run, and the comparison of two halves of one crowd that hear the same announcements at the same time.
 //! Refuses to know: how a crowd behaves (see `fanout::field`).
 
-use crate::cast::Ids;
 use crate::cluster::{Cluster, ClusterError};
 use crate::fanout::field::{self, Field, Kind};
 use crate::people::{self, SignedIn};
 use crate::school::{Plan, School};
-use crate::store::Store;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use hdrhistogram::Histogram;
@@ -93,16 +91,11 @@ async fn gather(options: &Options, cluster: &Cluster) -> Result<Halves, Failure>
         second_guardian_every: 0,
         sibling_every: 0,
     });
-    let files = cluster.folder().join("school");
-    std::fs::create_dir(&files)?;
-    school.write(&files)?;
-    let [first, second, ..] = cluster.nodes.as_slice() else { return Err(Failure::Gone) };
-    first.import(&files).await.map_err(ClusterError::from)?;
-    let store = Store::postgres(&cluster.postgres.url()).await?;
-    let ids = Ids::read(&store, &school).await?;
+    let (store, ids) = people::move_in(cluster, &school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;
     store.close().await;
 
+    let [first, second, ..] = cluster.nodes.as_slice() else { return Err(Failure::Gone) };
     let near = Rc::new(Field::new(Kind::Homeroom, first.process().ok_or(Failure::Gone)?, None));
     let far = Rc::new(near.beside(second.process().ok_or(Failure::Gone)?));
     let (teachers, families) = signed_in.split_at(rooms);

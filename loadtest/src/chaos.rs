@@ -94,7 +94,7 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     });
     let sabotage: Vec<(&str, &str)> = options.sabotage.iter().map(|how| ("HOMEROOM_SABOTAGE", how.as_str())).collect();
     let mut cluster = Cluster::start_breakable(&surroundings.server, options.nodes.into(), &sabotage).await?;
-    let judged = match prepare(&mut cluster, school).await {
+    let judged = match prepare(&cluster, school).await {
         Ok(company) => play_and_reckon(options, surroundings, &mut cluster, company).await,
         Err(failure) => Err(failure),
     };
@@ -116,14 +116,8 @@ struct Company {
     clock: Clock,
 }
 
-async fn prepare(cluster: &mut Cluster, school: School) -> Result<Company, Failure> {
-    let files = cluster.folder().join("school");
-    std::fs::create_dir(&files)?;
-    school.write(&files)?;
-    let Some(first) = cluster.nodes.first() else { return Err(Failure::Gone) };
-    first.import(&files).await.map_err(ClusterError::from)?;
-    let store = Store::postgres(&cluster.postgres.url()).await?;
-    let ids = Ids::read(&store, &school).await?;
+async fn prepare(cluster: &Cluster, school: School) -> Result<Company, Failure> {
+    let (store, ids) = people::move_in(cluster, &school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;
     let honest = cast::players(&school, &ids, &signed_in)?;
     let signed_in = people::write_in(&store, &ids, &hostile::Cast::sources(&school)).await?;

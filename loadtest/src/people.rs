@@ -1,10 +1,13 @@
 //! Simulated people, signed in.
 //!
-//! Owns: turning a list of source ids into tokens, as the real sign-in does it, or (for crowds) past it. Refuses to know:
-//! what the people do.
+//! Owns: bringing a planned school into a cluster; turning a list of source ids into tokens, as the real sign-in does it, or
+//! (for crowds) past it. Refuses to know: what the people do.
 
+use crate::Failure;
 use crate::cast::{CastError, Ids};
+use crate::cluster::{Cluster, ClusterError};
 use crate::node::{Node, NodeError};
+use crate::school::School;
 use crate::store::Store;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use homeroom_client::{ErrorCode, Http, HttpError, PersonId};
@@ -44,6 +47,21 @@ pub enum SignInError {
     /// No token came.
     #[error("{0} was signed in without a token")]
     NoToken(String),
+}
+
+/// Imports a planned school through a cluster's first node: its database, and the ids that the import gave.
+///
+/// # Errors
+/// When the school can't be imported, or the database not be read.
+pub async fn move_in(cluster: &Cluster, school: &School) -> Result<(Store, Ids), Failure> {
+    let files = cluster.folder().join("school");
+    std::fs::create_dir(&files)?;
+    school.write(&files)?;
+    let Some(first) = cluster.nodes.first() else { return Err(Failure::Gone) };
+    first.import(&files).await.map_err(ClusterError::from)?;
+    let store = Store::postgres(&cluster.postgres.url()).await?;
+    let ids = Ids::read(&store, school).await?;
+    Ok((store, ids))
 }
 
 /// Invites everybody through the command line and signs them in over HTTP, in the order of `people`.

@@ -3,7 +3,7 @@
 //! Owns: the order in which nodes leave and come back, and the report. Refuses to know: what is right (see `checker`), and what is
 //! new in the other version.
 
-use crate::cast::{self, Ids, Player};
+use crate::cast::{self, Player};
 use crate::checker::history::{History, Record, USUAL};
 use crate::checker::{self, Stage};
 use crate::cluster::{Cluster, ClusterError};
@@ -87,13 +87,7 @@ pub async fn populate(cluster: &Cluster) -> Result<(Vec<Player>, Roll), Failure>
         second_guardian_every: 4,
         sibling_every: 3,
     });
-    let files = cluster.folder().join("school");
-    std::fs::create_dir(&files)?;
-    school.write(&files)?;
-    let Some(first) = cluster.nodes.first() else { return Err(Failure::Gone) };
-    first.import(&files).await.map_err(ClusterError::from)?;
-    let store = Store::postgres(&cluster.postgres.url()).await?;
-    let ids = Ids::read(&store, &school).await?;
+    let (store, ids) = people::move_in(cluster, &school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;
     store.close().await;
     Ok((cast::players(&school, &ids, &signed_in)?, cast::roll(&school, &ids)?))

@@ -3,12 +3,10 @@
 //! Owns: the order of the run, and what coming back cost: time, processor, pages of the log. Refuses to know: how the cluster is
 //! made, and what back-off a client takes (here none: the worst herd there is).
 
-use crate::cast::Ids;
 use crate::cluster::{Cluster, ClusterError};
 use crate::people::{self, SignedIn};
 use crate::process::Cpu;
 use crate::school::{Plan, School};
-use crate::store::Store;
 use crate::wire::Wire;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -79,16 +77,11 @@ async fn strike(
     cluster: &mut Cluster,
     school: &School,
 ) -> Result<(), Failure> {
-    let files = cluster.folder().join("school");
-    std::fs::create_dir(&files)?;
-    school.write(&files)?;
-    let [first, second, ..] = cluster.nodes.as_mut_slice() else { return Err(Failure::Gone) };
-    first.import(&files).await.map_err(ClusterError::from)?;
-    let store = Store::postgres(&cluster.postgres.url()).await?;
-    let ids = Ids::read(&store, school).await?;
+    let (store, ids) = people::move_in(cluster, school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;
     store.close().await;
     let (teachers, families) = signed_in.split_at(school.teachers.len());
+    let [first, second, ..] = cluster.nodes.as_mut_slice() else { return Err(Failure::Gone) };
 
     let bar = surroundings.bar(families.len() as u64, "connecting");
     let (from, to) = (first.listens_on(), second.listens_on());

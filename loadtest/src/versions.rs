@@ -5,7 +5,6 @@
 
 mod speaker;
 
-use crate::cast::Ids;
 use crate::cluster::{Cluster, ClusterError};
 use crate::node::{Node, NodeError};
 use crate::school::{Plan, School};
@@ -70,13 +69,7 @@ impl Scene {
             second_guardian_every: 0,
             sibling_every: 0,
         });
-        let files = cluster.folder().join("school");
-        std::fs::create_dir(&files)?;
-        school.write(&files)?;
-        let Some(first) = cluster.nodes.first() else { return Err(Failure::Gone) };
-        first.import(&files).await.map_err(ClusterError::from)?;
-        let store = Store::postgres(&cluster.postgres.url()).await?;
-        let ids = Ids::read(&store, &school).await?;
+        let (store, ids) = people::move_in(cluster, &school).await?;
         let (guardian, other) = (School::guardian(0), School::guardian(1));
         let about = About { guardian: ids.person(&guardian)?, student: ids.person(&School::student(0))? };
         let signed_in = people::write_in(&store, &ids, &[school.teachers[0][0].clone(), guardian, other]).await?;
