@@ -8,7 +8,7 @@
 
 pub mod together;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -102,7 +102,7 @@ pub enum OpenError {
     Unreachable(#[from] sqlx::Error),
     /// A migration failed.
     #[error("a migration failed; the database is as it was before that migration")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[source] MigrateError),
     /// A newer Homeroom has changed the schema in a way that this one does not know.
     #[error(
         "the database needs schema version {needed} or newer, this homeroom knows {known}; install a newer homeroom"
@@ -113,6 +113,30 @@ pub enum OpenError {
         /// The newest migration of this binary.
         known: i64,
     },
+}
+
+impl From<MigrateError> for OpenError {
+    /// A database that goes away in the middle of a migration undoes it, and is waited for like one that was never there.
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if is_away(&error) => {
+                Self::Unreachable(error)
+            }
+            error => Self::Migration(error),
+        }
+    }
+}
+
+/// The connection was lost or could not be had, or the server restarts (SQLSTATE 08, 57P): nothing is wrong with what was asked.
+#[must_use]
+pub fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+        }
+        _ => false,
+    }
 }
 
 impl Db {

@@ -6,6 +6,7 @@ use crate::node::{Ground, eventually, free_port, http};
 use crate::proxy::Proxy;
 use crate::redis::Redis;
 use homeroom::db::Location;
+use sqlx::{Connection, Executor, PgConnection};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -130,6 +131,37 @@ async fn a_redis_that_was_never_reached_keeps_the_node_from_being_ready_and_one_
     let lines = server.said().lines().count() - lines;
     assert!(lines <= 12, "{lines} lines for 40 tries: {}", server.said());
     assert!(!server.said().contains("geheim"), "{}", server.said());
+    assert!(server.leave());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_that_goes_away_in_the_middle_of_a_migration_is_waited_for() {
+    let ground = Ground::postgres().await;
+    ground.open().await.close().await;
+    // As a release before the last migration left it; and somebody holds what that one needs.
+    let mut on = PgConnection::connect(url(&ground)).await.unwrap();
+    on.execute("DROP INDEX guardianship_by_lister; DELETE FROM _sqlx_migrations WHERE version = 6").await.unwrap();
+    let mut holder = PgConnection::connect(url(&ground)).await.unwrap();
+    holder.execute("BEGIN; LOCK TABLE guardianship IN EXCLUSIVE MODE").await.unwrap();
+    let mut server = Server::start(&ground, &["--database-url", url(&ground)]);
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE INDEX%'";
+    for _ in 0..2 {
+        eventually("the migration waits, and is ended", || async {
+            let mut on = PgConnection::connect(url(&ground)).await.unwrap();
+            on.execute(end).await.unwrap().rows_affected() > 0
+        })
+        .await;
+        server.becomes(503, "the database does not answer").await;
+        assert!(server.process.try_wait().unwrap().is_none(), "it does not end: {}", server.said());
+    }
+    holder.execute("ROLLBACK").await.unwrap();
+    server.becomes(200, "true").await;
+    let (there,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM pg_class WHERE relname = 'guardianship_by_lister'")
+        .fetch_one(&mut on)
+        .await
+        .unwrap();
+    assert_eq!(there, 1, "the migration was made");
     assert!(server.leave());
 }
 

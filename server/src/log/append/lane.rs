@@ -5,10 +5,11 @@
 
 use super::plan::{Answer, Plan};
 use super::{AppendError, Committed, Job, OnBatch, Pending, postgres, sqlite};
-use crate::db::{Db, Engine};
+use crate::db::{Db, Engine, is_away};
 use crate::log::members::{self, MemberChange};
 use crate::trace::Traces;
 use homeroom_protocol::{ErrorCode, Fault, RoomId, Timestamp};
+use sqlx::error::DatabaseError;
 use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,15 +238,10 @@ fn is_poison(error: &sqlx::Error) -> bool {
 
 /// The same batch may succeed in a moment: the connection was lost, the pool was empty, a lock was held, a server restarts.
 fn may_pass(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            // Connection exceptions, operator intervention, serialization failure, deadlock, lock not available, unique
-            // violation (the same client id was just committed elsewhere; the next look-up finds it), SQLITE_BUSY.
-            code.starts_with("08")
-                || code.starts_with("57P")
-                || matches!(&*code, "40001" | "40P01" | "55P03" | "25P03" | "23505" | "5")
-        }),
-        _ => false,
-    }
+    is_away(error)
+        || error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| {
+            // Serialization failure, deadlock, lock not available, a transaction that was idle for too long, unique violation (the
+            // same client id was just committed elsewhere; the next look-up finds it), SQLITE_BUSY.
+            matches!(&*code, "40001" | "40P01" | "55P03" | "25P03" | "23505" | "5")
+        })
 }
