@@ -4,6 +4,10 @@
 //! Owns: upgrading, joining one room per connection (`join N`), and repeating every other text to the room. Refuses to
 //! know: everything that makes Homeroom worth having: who may see what, durability, order across a crash.
 
+pub mod messages;
+pub mod postgres;
+pub mod sqlite;
+
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use std::convert::Infallible;

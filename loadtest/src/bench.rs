@@ -12,10 +12,12 @@ mod latency;
 mod line;
 mod machine;
 mod plot;
+mod posters;
 mod report;
 mod slow;
 mod statistics;
 mod storm;
+mod writes;
 
 pub use line::{Found, Line, Round, Target};
 
@@ -73,6 +75,12 @@ pub enum Cell {
     Growth,
     /// A school day from 7:00 to 22:00, an hour a second.
     Day,
+    /// Durable posts a second, on PostgreSQL.
+    Posts,
+    /// The same on SQLite.
+    PostsSqlite,
+    /// What our path adds to a commit.
+    Commit,
 }
 
 /// How much time a cell may take.
@@ -96,7 +104,7 @@ impl Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -108,6 +116,9 @@ impl Cell {
         Self::Slow,
         Self::Growth,
         Self::Day,
+        Self::Posts,
+        Self::PostsSqlite,
+        Self::Commit,
     ];
 
     /// Whether it is only run when there is time for everything.
@@ -128,6 +139,9 @@ impl Cell {
             Self::Slow => slow::slow(surroundings, budget).await,
             Self::Growth => growth::growth(surroundings, budget).await,
             Self::Day => day::day(surroundings, budget).await,
+            Self::Posts => writes::postgres(surroundings, budget).await,
+            Self::PostsSqlite => writes::sqlite(surroundings, budget).await,
+            Self::Commit => writes::commit(surroundings, budget).await,
         }
     }
 }

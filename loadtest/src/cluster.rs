@@ -5,7 +5,7 @@
 
 mod haproxy;
 pub mod part;
-mod postgres;
+pub mod postgres;
 pub mod proxy;
 pub mod redis;
 mod show;

@@ -141,7 +141,7 @@ async fn main() {
     School::found(&db).await;
     let places = rooms(&db, if spread { ROOMS } else { 1 }).await;
     let mut bare = match &ground.location {
-        Location::Postgres(url) => Bare::Postgres(bare_postgres::Bare::open(url, 2, ROOMS).await.unwrap()),
+        Location::Postgres(url) => Bare::Postgres(bare_postgres::Bare::open(url, 2, 2, ROOMS).await.unwrap()),
         Location::Sqlite(_) => {
             Bare::Sqlite(bare_sqlite::Bare::open(&ground.folder.path().join("bare.db"), ROOMS).await.unwrap())
         }
@@ -160,7 +160,7 @@ async fn main() {
     for _ in 0..number("rounds=", ROUNDS) {
         if !has("alone") {
             theirs.push(match &mut bare {
-                Bare::Postgres(bare) => bare.store(100, spread, WINDOW).await.unwrap().per_second(),
+                Bare::Postgres(bare) => bare.store(2, 100, spread, WINDOW).await.unwrap().per_second(),
                 Bare::Sqlite(bare) => bare.store(100, spread, WINDOW).await.unwrap().per_second(),
             });
         }

@@ -27,7 +27,7 @@ const ALL_ONE_ROOM: &str = "
     SELECT $1, before + place, id, author_id, body
     FROM head, unnest($2::uuid[], $3::uuid[], $4::text[]) WITH ORDINALITY AS said (id, author_id, body, place)";
 
-/// A connection with rooms of its own: two never wait for each other.
+/// A connection with rooms of its own: of those that store at once hardly two meet in one.
 struct Writer {
     on: PgConnection,
     rooms: Vec<Uuid>,
@@ -40,11 +40,12 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Makes the tables anew, with as many rooms for all connections together, at least one for each.
+    /// Makes the tables anew, and `connections`, of which the first `few` are those that store in batches: they share as many rooms; the others
+    /// have theirs of the same.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn open(url: &str, connections: usize, rooms: usize) -> Result<Self, sqlx::Error> {
+    pub async fn open(url: &str, few: usize, connections: usize, rooms: usize) -> Result<Self, sqlx::Error> {
         let mut on = PgConnection::connect(url).await?;
         sqlx::raw_sql(
             "DROP TABLE IF EXISTS bare_message, bare_counter;
@@ -62,20 +63,28 @@ impl Bare {
         // Planned for what is there, not for an empty table.
         sqlx::raw_sql("ANALYZE bare_counter").execute(&mut on).await?;
         on.close().await?;
-        let each = rooms.len() / connections;
-        let writers = rooms.chunks_exact(each).take(connections).map(|rooms| async move {
+        let shares = |among: usize| rooms.chunks_exact(rooms.len() / among).take(among);
+        // The few store alone, and then have all the rooms among them.
+        let shares = shares(few).chain(shares(connections).skip(few));
+        let writers = shares.map(|rooms| async move {
             Ok::<_, sqlx::Error>(Writer { on: PgConnection::connect(url).await?, rooms: rooms.to_vec(), next: 0 })
         });
         Ok(Self { writers: try_join_all(writers).await? })
     }
 
-    /// Stores as fast as it goes, in batches of `size`; each message into another room, or each batch into one.
+    /// Stores as fast as it goes, on as many connections, in batches of `size`; each message into another room, or each batch into one.
     ///
     /// # Errors
     /// When the database does not take them.
-    pub async fn store(&mut self, size: usize, spread: bool, length: Duration) -> Result<Stored, sqlx::Error> {
+    pub async fn store(
+        &mut self,
+        connections: usize,
+        size: usize,
+        spread: bool,
+        length: Duration,
+    ) -> Result<Stored, sqlx::Error> {
         let began = Instant::now();
-        let stored = try_join_all(self.writers.iter_mut().map(|writer| async move {
+        let stored = try_join_all(self.writers.iter_mut().take(connections).map(|writer| async move {
             let mut stored = 0;
             while began.elapsed() < length {
                 writer.batch(size, spread).await?;
@@ -92,10 +101,10 @@ impl Bare {
     ///
     /// # Errors
     /// When the database does not take them.
-    pub async fn paced(&mut self, pace: Paced, spread: bool) -> Result<Vec<u64>, sqlx::Error> {
-        let pace = Paced { rate: pace.rate / self.writers.len() as f64, ..pace };
+    pub async fn paced(&mut self, connections: usize, pace: Paced, spread: bool) -> Result<Vec<u64>, sqlx::Error> {
+        let pace = Paced { rate: pace.rate / connections as f64, ..pace };
         let began = Instant::now();
-        let times = try_join_all(self.writers.iter_mut().map(|writer| async move {
+        let times = try_join_all(self.writers.iter_mut().take(connections).map(|writer| async move {
             let (mut times, mut stored) = (Vec::new(), 0);
             while began.elapsed() < pace.length {
                 let size = pace.waiting(began, stored);
@@ -112,19 +121,6 @@ impl Bare {
         }))
         .await?;
         Ok(times.concat())
-    }
-
-    /// Ends the connections and takes the tables away.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn close(mut self) -> Result<(), sqlx::Error> {
-        let Some(mut last) = self.writers.pop() else { return Ok(()) };
-        for writer in self.writers {
-            writer.on.close().await?;
-        }
-        sqlx::raw_sql("DROP TABLE bare_message, bare_counter").execute(&mut last.on).await?;
-        last.on.close().await
     }
 }
 

@@ -4,7 +4,7 @@
 //! Owns: a file of its own, in the layout that was found to be the fastest: rows in the order of their coming, with an index by room.
 //! Refuses to know: all that Homeroom adds.
 
-use super::messages::{Paced, Said, Stored};
+use super::messages::{Said, Stored};
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
@@ -61,26 +61,6 @@ impl Bare {
             messages += size as u64;
         }
         Ok(Stored { messages, took: began.elapsed() })
-    }
-
-    /// Stores at a rate; see the same of PostgreSQL.
-    ///
-    /// # Errors
-    /// When the database does not take them.
-    pub async fn paced(&mut self, pace: Paced, spread: bool) -> Result<Vec<u64>, sqlx::Error> {
-        let (began, mut times, mut stored) = (Instant::now(), Vec::new(), 0);
-        while began.elapsed() < pace.length {
-            let size = pace.waiting(began, stored);
-            if size == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                continue;
-            }
-            let begun = Instant::now();
-            self.batch(size, spread).await?;
-            times.extend(std::iter::repeat_n(begun.elapsed().as_micros() as u64, size));
-            stored += size as u64;
-        }
-        Ok(times)
     }
 
     async fn batch(&mut self, size: usize, spread: bool) -> Result<(), sqlx::Error> {

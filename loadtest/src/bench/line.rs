@@ -28,7 +28,6 @@ pub enum Target {
     /// The ratio is at most this.
     AtMost(f64),
     /// The ratio is at least this.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for durable writes, which come next"))]
     AtLeast(f64),
     /// Our own figure is at most this, in the line's unit; the yardstick's stands beside it to compare.
     OursAtMost(f64),

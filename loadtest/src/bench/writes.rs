@@ -1,0 +1,181 @@
+//! What a durable post costs, beside what the database itself can do.
+//!
+//! Owns: which writers are compared, and that all of them have the same cores. Refuses to know: how teachers post, and how a bare
+//! writer stores.
+//!
+//! Client, server and database share all cores, and so do yardstick and database: with two cores, binding one of them to one would
+//! decide the outcome.
+
+use super::posters::{Engine, Posters, SESSIONS, Window};
+use super::{Budget, Found, Line, Round, Target};
+use crate::bare::messages::Paced;
+use crate::bare::{postgres, sqlite};
+use crate::{Failure, Surroundings};
+use std::process::Command;
+
+/// Messages in a bare batch.
+const BATCH: usize = 100;
+/// Bare connections with batches, and with one message each.
+const FEW: usize = 2;
+const MANY: usize = 32;
+const NOTE: &str = "Teachers post one by one, each into a room of their own, over as many sockets; counted are acknowledgements. The yardstick stores \
+                    messages of the same length into as many rooms, from arrays, a counter a room and a row a message in one \
+                    transaction, through one prepared statement. Client, server and database share all cores; so do yardstick and database.";
+
+/// Acknowledged posts a second on PostgreSQL.
+pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let _cores = Cores::share(surroundings);
+    let posters = Posters::open(surroundings, Engine::Postgres).await?;
+    let mut bare = beside(&posters).await?;
+    let (mut few, mut many, mut client) = (Vec::new(), Vec::new(), 0.0_f64);
+    for round in 0..budget.rounds {
+        let mut ours = None;
+        if Budget::ours_first(round) {
+            ours = Some(posters.busy(budget.window).await?);
+        }
+        let batches = bare.store(FEW, BATCH, true, budget.window).await?.per_second();
+        let singles = bare.store(MANY, 1, true, budget.window).await?.per_second();
+        let ours = match ours {
+            Some(ours) => ours,
+            None => posters.busy(budget.window).await?,
+        };
+        client = client.max(ours.own_share);
+        few.push(Round { ours: ours.per_second, yardstick: batches });
+        many.push(Round { ours: ours.per_second, yardstick: singles });
+    }
+    let line = |yardstick, target, rounds| Line {
+        name: format!("durable posts a second, PostgreSQL, {SESSIONS} rooms"),
+        unit: "/s",
+        yardstick,
+        target,
+        rounds,
+        note: NOTE.to_owned(),
+        client: Some(client),
+    };
+    Ok(vec![
+        line("two bare connections, batches of 100", Target::AtLeast(0.5), few),
+        line("32 bare connections, one each", Target::AtLeast(2.0), many),
+    ]
+    .into())
+}
+
+/// The same on SQLite.
+pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let _cores = Cores::share(surroundings);
+    let posters = Posters::open(surroundings, Engine::Sqlite).await?;
+    let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), SESSIONS).await?;
+    let (mut rounds, mut client) = (Vec::new(), 0.0_f64);
+    for round in 0..budget.rounds {
+        let mut ours = None;
+        if Budget::ours_first(round) {
+            ours = Some(posters.busy(budget.window).await?);
+        }
+        let yardstick = bare.store(BATCH, true, budget.window).await?.per_second();
+        let ours = match ours {
+            Some(ours) => ours,
+            None => posters.busy(budget.window).await?,
+        };
+        client = client.max(ours.own_share);
+        rounds.push(Round { ours: ours.per_second, yardstick });
+    }
+    let line = Line {
+        name: format!("durable posts a second, SQLite FULL, {SESSIONS} rooms"),
+        unit: "/s",
+        yardstick: "bare batches of 100",
+        target: Target::AtLeast(0.6),
+        rounds,
+        note: NOTE.to_owned(),
+        client: Some(client),
+    };
+    Ok(vec![line].into())
+}
+
+/// What our path adds to a commit, at half of what it takes.
+pub async fn commit(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let _cores = Cores::share(surroundings);
+    let posters = Posters::open(surroundings, Engine::Postgres).await?;
+    let mut bare = beside(&posters).await?;
+    let most = posters.busy(budget.window).await?.per_second;
+    let pace = Paced { rate: most / 2.0, most: BATCH, length: budget.window };
+    let (mut rounds, mut client) = (Vec::new(), 0.0_f64);
+    for round in 0..budget.rounds {
+        let mut ours = None;
+        if Budget::ours_first(round) {
+            ours = Some(posters.paced(pace.rate, budget.window).await?);
+        }
+        let yardstick = hundredth(bare.paced(FEW, pace, true).await?);
+        let Window { times, own_share, .. } = match ours {
+            Some(ours) => ours,
+            None => posters.paced(pace.rate, budget.window).await?,
+        };
+        client = client.max(own_share);
+        rounds.push(Round { ours: hundredth(times) - yardstick, yardstick });
+    }
+    let line = Line {
+        name: "time added to a commit, p99 at half load, PostgreSQL".to_owned(),
+        unit: "ms",
+        yardstick: "the bare transaction's own p99",
+        target: Target::OursAtMost(2.0),
+        rounds,
+        note: format!(
+            "From a post's sending to its acknowledgement, at {:.0} a second (half of what came through before), less the bare \
+             transaction at the same rate: two connections, each time with what is due. What a message waits for its transaction \
+             counts as ours.",
+            pace.rate
+        ),
+        client: Some(client),
+    };
+    Ok(vec![line].into())
+}
+
+async fn beside(posters: &Posters) -> Result<postgres::Bare, Failure> {
+    let url = posters.postgres.as_ref().ok_or(Failure::Gone)?.url();
+    // Each of the two has as many rooms as Homeroom has for each of its two lanes.
+    Ok(postgres::Bare::open(&url, FEW, MANY, SESSIONS).await?)
+}
+
+/// The 99th hundredth, in milliseconds.
+fn hundredth(mut times: Vec<u64>) -> f64 {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| *time as f64 / 1e3)
+}
+
+/// This program, and what it starts, on all cores; bound again when it goes.
+struct Cores {
+    bound: bool,
+}
+
+impl Cores {
+    fn share(surroundings: &Surroundings) -> Self {
+        let bound = surroundings.server_core.is_some();
+        if bound {
+            bind("0-63");
+        }
+        Self { bound }
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        if self.bound {
+            bind("1");
+        }
+    }
+}
+
+fn bind(cores: &str) {
+    let own = std::process::id().to_string();
+    // Where it can't be done, it could not be bound either.
+    let _bound = Command::new("taskset").args(["-pc", cores, &own]).output();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hundredth;
+
+    #[test]
+    fn one_in_a_hundred_is_slower() {
+        assert_eq!(hundredth((1..=1_000).map(|time| time * 1_000).rev().collect()), 991.0);
+        assert!(hundredth(Vec::new()).is_nan());
+    }
+}
