@@ -6,10 +6,13 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait. Full: who asks waits for a place.
 const WAITING: usize = 4_096;
+/// How long an answer is waited for. Longer than a busy database takes, shorter than a connection to one that is gone may hang.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions in one query, so that no answer holds up the others for long.
 const MOST: usize = 128;
 
@@ -34,8 +37,16 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
         F: Fn(Vec<Q>) -> R + Send + 'static,
         R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
     {
+        Self::patient(PATIENCE, ask)
+    }
+
+    fn patient<F, R>(patience: Duration, ask: F) -> Self
+    where
+        F: Fn(Vec<Q>) -> R + Send + 'static,
+        R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
+    {
         let (questions, asked) = mpsc::channel(WAITING);
-        tokio::spawn(answer(asked, ask));
+        tokio::spawn(answer(asked, ask, patience));
         Self(questions)
     }
 
@@ -58,7 +69,7 @@ impl<Q, A> fmt::Debug for Together<Q, A> {
     }
 }
 
-async fn answer<Q, A, F, R>(mut asked: mpsc::Receiver<Asked<Q, A>>, ask: F)
+async fn answer<Q, A, F, R>(mut asked: mpsc::Receiver<Asked<Q, A>>, ask: F, patience: Duration)
 where
     F: Fn(Vec<Q>) -> R,
     R: Future<Output = Result<Vec<A>, sqlx::Error>>,
@@ -67,8 +78,9 @@ where
     while asked.recv_many(&mut round, MOST).await > 0 {
         let (questions, waiting): (Vec<Q>, Vec<_>) =
             round.drain(..).map(|asked| (asked.question, asked.answer)).unzip();
-        // Whoever has gone meanwhile needs no answer.
-        match ask(questions).await {
+        // Whoever has gone meanwhile needs no answer. A connection that hangs must not hold up all who come after.
+        let answers = tokio::time::timeout(patience, ask(questions)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        match answers {
             Ok(answers) => waiting.into_iter().zip(answers).for_each(|(to, answer)| drop(to.send(Ok(answer)))),
             Err(error) => {
                 let error = NoAnswer(Arc::new(error));
@@ -126,6 +138,16 @@ mod tests {
         let together = Together::new(ask);
         let error = together.ask(false).await.unwrap_err();
         assert!(error.to_string().contains("pool timed out"), "{error}");
+        assert!(together.ask(true).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_given_up_and_the_next_round_is_asked() {
+        let together = Together::patient(Duration::from_millis(20), |questions: Vec<bool>| async move {
+            if questions.contains(&false) { std::future::pending().await } else { Ok(questions) }
+        });
+        let error = together.ask(false).await.unwrap_err();
+        assert!(error.to_string().contains("timed out"), "{error}");
         assert!(together.ask(true).await.unwrap());
     }
 

@@ -9,17 +9,13 @@ use super::frame;
 use super::room::{Seat, SeatState};
 use super::session::Session;
 use super::{Ending, encode};
-use crate::log::pages::Missed;
 use crate::log::{Entry, View, read};
 use crate::sabotage::{self, Sabotage};
-use futures_util::future::try_join_all;
 use homeroom_protocol::{CloseCode, EventId, ResetReason, RoomId, ServerFrame};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Rooms of one session that are read at once.
-const AT_ONCE: usize = 8;
 /// Bytes offered at once while catching up.
 const PIECE: usize = 32 * 1024;
 
@@ -125,58 +121,40 @@ async fn run(session: Rc<Session>) {
 
 async fn all_seats(session: &Rc<Session>) -> Result<(), sqlx::Error> {
     loop {
-        session.worker.until_deliverable().await;
-        if session.has_ended() || session.is_blocked() {
-            return Ok(());
-        }
-        let is_behind = |seat: &&Rc<Seat>| seat.state() == SeatState::Behind;
-        let behind: Vec<Rc<Seat>> = session.seats.borrow().iter().filter(is_behind).take(AT_ONCE).cloned().collect();
-        if behind.is_empty() {
-            return Ok(());
-        }
-        let pages = try_join_all(behind.iter().map(|seat| next_page(session, seat))).await?;
-        // In one write, as far as they fit: the others are first in the next round.
-        session.in_one_write(|| {
-            for (seat, page) in behind.iter().zip(&pages) {
-                take_in(session, seat, page.as_ref());
+        let next = session.seats.borrow().iter().find(|seat| seat.state() == SeatState::Behind).cloned();
+        let Some(seat) = next else { return Ok(()) };
+        while seat.state() == SeatState::Behind {
+            session.worker.until_deliverable().await;
+            if session.has_ended() || session.is_blocked() {
+                return Ok(());
             }
-        });
+            step(session, &seat).await?;
+        }
     }
 }
 
-/// What a seat reads next, and by which view it was chosen.
-struct NextPage {
-    view: Rc<View>,
-    head: i64,
-    missed: Missed,
-}
-
-/// Reads one page; nothing for a seat that stands at the head.
-async fn next_page(session: &Session, seat: &Seat) -> Result<Option<NextPage>, sqlx::Error> {
+/// Reads and offers one page, and goes live where that was all. What was read is offered in the step in which it is there: a page that
+/// waited for others would show messages as they were, and not as they stand.
+async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error> {
     let (head, view) = (seat.room.head.get(), seat.view());
     if stands_at(seat, head) {
-        return Ok(None);
-    }
-    let head = head - i64::from(sabotage::is(Sabotage::LiveOneEarly));
-    let missed = session.worker.node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
-    Ok(Some(NextPage { view, head, missed }))
-}
-
-/// Offers what was read, and goes live where that was all.
-fn take_in(session: &Rc<Session>, seat: &Rc<Seat>, page: Option<&NextPage>) {
-    if seat.state() != SeatState::Behind || !session.worker.may_deliver() {
-        return;
-    }
-    if let Some(NextPage { view, head, missed }) = page {
-        // A change of rights while the page was read: it was chosen by the old view, so it is read again.
-        if !Rc::ptr_eq(view, &seat.view.borrow()) {
-            return;
-        }
-        offer(session, seat, &missed.entries, missed.until.min(*head));
-    }
-    if stands_at(seat, seat.room.head.get()) {
         go_live(seat);
+        return Ok(());
     }
+    let node = &session.worker.node;
+    let head = head - i64::from(sabotage::is(Sabotage::LiveOneEarly));
+    let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
+    // A change of rights while the page was read: it was chosen by the old view, so it is read again.
+    if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !session.worker.may_deliver() {
+        return Ok(());
+    }
+    session.in_one_write(|| {
+        offer(session, seat, &missed.entries, missed.until.min(head));
+        if stands_at(seat, seat.room.head.get()) {
+            go_live(seat);
+        }
+    });
+    Ok(())
 }
 
 fn offer(session: &Rc<Session>, seat: &Seat, entries: &[Arc<Entry>], until: i64) {
