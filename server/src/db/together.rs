@@ -71,15 +71,22 @@ impl<Q, A> fmt::Debug for Together<Q, A> {
 
 async fn answer<Q, A, F, R>(mut asked: mpsc::Receiver<Asked<Q, A>>, ask: F, patience: Duration)
 where
+    A: Send + 'static,
     F: Fn(Vec<Q>) -> R,
-    R: Future<Output = Result<Vec<A>, sqlx::Error>>,
+    R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
 {
     let mut round = Vec::new();
     while asked.recv_many(&mut round, MOST).await > 0 {
         let (questions, waiting): (Vec<Q>, Vec<_>) =
             round.drain(..).map(|asked| (asked.question, asked.answer)).unzip();
-        // Whoever has gone meanwhile needs no answer. A connection that hangs must not hold up all who come after.
-        let answers = tokio::time::timeout(patience, ask(questions)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        // Whoever has gone meanwhile needs no answer. A connection that hangs must not hold up all who come after: what was asked over it is
+        // waited for no more, but left to end by itself. A statement that is dropped in the middle leaves a connection of which nobody knows
+        // what it will say next.
+        let answers = match tokio::time::timeout(patience, tokio::spawn(ask(questions))).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(_panicked)) => Err(sqlx::Error::WorkerCrashed),
+            Err(_late) => Err(sqlx::Error::PoolTimedOut),
+        };
         match answers {
             Ok(answers) => waiting.into_iter().zip(answers).for_each(|(to, answer)| drop(to.send(Ok(answer)))),
             Err(error) => {

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::worker::Worker;
 use super::{Ending, encode};
 use crate::log::{Place, View, read};
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use homeroom_protocol::{
     CloseCode, ConversationId, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
 };
@@ -96,8 +96,9 @@ async fn welcome(
         titles.push(title);
     }
     let seqs = seqs(&worker, &seats, &positions).await?;
-    // All at once, so that what they ask is asked together.
-    let begun = try_join_all(seats.iter().map(|seat| begin(session, seat, &positions, &seqs))).await?;
+    // All at once, so that what they ask is asked together; and all to their end, since a statement must not be dropped in the middle.
+    let begun = join_all(seats.iter().map(|seat| begin(session, seat, &positions, &seqs))).await;
+    let begun: Vec<_> = begun.into_iter().collect::<Result<_, sqlx::Error>>()?;
     let mut rooms = Vec::with_capacity(seats.len());
     let mut resets = Vec::new();
     for ((seat, title), (position, reset)) in seats.iter().zip(titles).zip(begun) {
