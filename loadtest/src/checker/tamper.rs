@@ -2,7 +2,7 @@
 //!
 //! Owns: one small damage of each kind, at a place chosen by seed. Refuses to know: how it is found.
 
-use super::history::{Heard, History, Kind, Listening, Member, Noted, Record, Stored, Truth};
+use super::history::{Heard, History, Kind, Listening, Member, Noted, Record, Stored, StoredMark, Truth};
 use super::members::REVOKED_WITHIN;
 use super::{Fault, Stage, check};
 use homeroom_protocol::{ConversationId, EventId, PersonId};
@@ -148,8 +148,13 @@ impl Tampering {
             }
             Self::HeardWithoutBeingThere => hear_without_being_there(histories)?,
             Self::MarkedBySomebodyElse => {
-                let place = random.usize(..truth.marks.len().max(1));
-                truth.marks.get_mut(place)?.mark.read += 1;
+                // One further than its owner's clients ever said: a mark that lags behind what they said may well rise.
+                let watched: HashSet<PersonId> = histories.iter().map(|history| history.person).collect();
+                let theirs = |stored: &&mut StoredMark| watched.contains(&stored.mark.person);
+                let mut marks: Vec<&mut StoredMark> = truth.marks.iter_mut().filter(theirs).collect();
+                let place = random.usize(..marks.len().max(1));
+                let damaged = marks.get_mut(place)?;
+                damaged.mark.read = furthest_said(histories, damaged.conversation, damaged.mark.person) + 1;
             }
             Self::MarkedBack => {
                 let told = histories.iter().flat_map(|history| &history.records).rev();
@@ -162,6 +167,16 @@ impl Tampering {
         }
         Some(())
     }
+}
+
+/// How far a person's clients said that they have read a conversation.
+fn furthest_said(histories: &[History], conversation: ConversationId, person: PersonId) -> u64 {
+    let theirs = histories.iter().filter(|history| history.person == person).flat_map(|history| &history.records);
+    let said = theirs.filter_map(|noted| match noted.record {
+        Record::Marked { conversation: of, read, .. } if of == conversation => Some(read),
+        _ => None,
+    });
+    said.max().unwrap_or(0)
 }
 
 /// The first acknowledgement that somebody who listens holds.
