@@ -45,7 +45,6 @@ check python unittest /usr/bin/python3 -m unittest discover -v -s clients/python
 check deploy unittest /usr/bin/python3 -m unittest discover -v -s deploy
 check kill-9 one target/debug/homeroom-loadtest kill --times 10
 check chaos one target/debug/homeroom-loadtest chaos --seconds 60
-check restore one target/debug/homeroom-loadtest restore
 # One build for both: a server that can break its word, and one that knows more than this version.
 check other-builds one cargo build --workspace --locked --features homeroom/sabotage,homeroom/next --bin homeroom-sabotaged --bin homeroom-next
 check versions one target/debug/homeroom-loadtest versions --next target/debug/homeroom-next

@@ -3,6 +3,8 @@
 //! Owns: the order of the run and its report. Refuses to know: how a part is broken (see `nemesis`) and what is right (see
 //! `checker`).
 
+mod aftermath;
+mod archive;
 mod failover;
 mod fault;
 mod inside;
@@ -11,32 +13,31 @@ mod probe;
 mod registrar;
 
 use crate::cast::{self, Ids, Player};
-use crate::checker::history::{Deed, History, StoredMark};
-use crate::checker::{self, Invariant, Stage, marks};
-use crate::cluster::{Cluster, ClusterError};
+use crate::checker::deed::Deed;
+use crate::checker::epochs::{self, PutBack};
+use crate::checker::history::{History, StoredMark};
+use crate::checker::{self, Stage};
+use crate::cluster::Cluster;
 use crate::diary::{Clock, Diary};
 use crate::hostile;
 use crate::node::Node;
 use crate::participant::{Act, Participant};
-use crate::reckoning::{self, Ends};
+use crate::reckoning;
 use crate::roll::Roll;
 use crate::school::{Plan, School};
 use crate::store::Store;
 use crate::{Failure, Surroundings, people};
+use archive::Archive;
 use fault::Fault;
 use nemesis::{Nemesis, Strike};
 use probe::Probes;
 use registrar::Registrar;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-/// What was acknowledged when a fault ended has to be heard by all who are there so soon after it.
-const REPAIRED_WITHIN: Duration = Duration::from_secs(5);
-/// Who has not heard it so long after that has lost it: it is not late any more.
-const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Before anything is broken, hostile clients do their worst for so long, at most; the honest ones must not notice.
 const CALM: Duration = Duration::from_secs(6);
 /// How long everybody may take to leave.
@@ -158,22 +159,24 @@ async fn play_and_reckon(
     let calm = run.calm().await;
     let began = Instant::now();
     let bar = surroundings.bar(options.seconds, "breaking");
-    let mut nemesis = Nemesis::new(run.planned.clone(), random.fork(), probes);
+    let archive = Archive::new(run.roll.clone(), run.diaries.clone(), run.clock);
+    let mut nemesis = Nemesis::new(run.planned.clone(), random.fork(), probes, archive);
     while run.goes_on(began.elapsed()) {
-        let strike = nemesis.choose().await?;
+        let Some(strike) = nemesis.choose().await else { continue };
         nemesis.inject(strike, run.cluster).await?;
-        run.after(strike).await?;
+        run.after(strike, nemesis.archive.put_back()).await?;
         bar.set_position(began.elapsed().as_secs());
     }
     bar.finish_and_clear();
     run.act.send_replace(Act::Listen);
-    reckoning::until_rest(&run.diaries, &run.roll, &run.store).await?;
+    let put_back = nemesis.archive.put_back();
+    reckoning::until_rest(&run.diaries, &run.roll, &run.store, put_back).await?;
     run.leave().await?;
     if let Some(took) = nemesis.longest_wait {
         let took = took.as_secs_f64();
         println!("longest wait at another node while one was stopped inside a transaction: {took:.2} s");
     }
-    run.reckon(calm).await
+    run.reckon(calm, put_back).await
 }
 
 impl Run<'_> {
@@ -201,8 +204,10 @@ impl Run<'_> {
         let mut office = JoinSet::new();
         office.spawn(registrar.work(acts));
         let planned = match options.only.as_slice() {
-            // A breach has to show soon, and these show it; the ways between the parts add variety and take time.
-            [] if options.sabotage.is_some() => Fault::ALL.into_iter().filter(|fault| fault.way().is_none()).collect(),
+            // A breach has to show soon, and these show it; the ways between the parts and another log add variety and take time.
+            [] if options.sabotage.is_some() => {
+                Fault::ALL.into_iter().filter(|fault| fault.way().is_none() && *fault != Fault::Restore).collect()
+            }
             [] => Fault::ALL.to_vec(),
             only => only.to_vec(),
         };
@@ -243,81 +248,6 @@ impl Run<'_> {
         (from, self.clock.now())
     }
 
-    /// Waits until all have heard what was acknowledged when the fault ended, and looks whether anything is wrong already.
-    async fn after(&mut self, strike: Strike) -> Result<(), Failure> {
-        strike.faults().for_each(|fault| *self.injected.entry(fault).or_default() += 1);
-        let quiet = strike.fault == Fault::QuietRedis;
-        if quiet {
-            self.act.send_replace(Act::Listen);
-            self.until_silent().await;
-        }
-        let ends = reckoning::ends(&self.diaries);
-        let took = self.until_heard(&ends, REPAIRED_WITHIN).await;
-        if took > REPAIRED_WITHIN {
-            return Err(self.late(strike, &ends, took).await);
-        }
-        if quiet {
-            self.cluster.redis.run().await.map_err(ClusterError::from)?;
-            self.act.send_replace(Act::Speak);
-        }
-        if self.slowest.is_none_or(|(_, slowest)| took > slowest) {
-            self.slowest = Some((strike, took));
-        }
-        self.look_at_marks().await?;
-        // The whole log is read for it: a long run does so in the end only.
-        if self.options.sabotage.is_some() { self.look().await } else { Ok(()) }
-    }
-
-    /// Whether anything is wrong that can't be put right any more.
-    async fn look(&self) -> Result<(), Failure> {
-        // Before the database is read: whatever they hold is in it then.
-        let histories: Vec<History> = self.diaries.iter().map(|diary| diary.history().clone()).collect();
-        let Ok(truth) = self.store.truth(&self.roll).await else { return Ok(()) };
-        let histories: Vec<&History> = histories.iter().collect();
-        reckoning::refuse(&checker::check(&truth, &histories, Stage::UnderWay).breaches)
-    }
-
-    /// No mark goes back.
-    async fn look_at_marks(&mut self) -> Result<(), Failure> {
-        let Ok(marks) = self.store.marks().await else { return Ok(()) };
-        if let Some((before, now)) = marks::fallen(&self.marks, &marks) {
-            let story = format!("a mark went back: {before:?}, and then {now:?}");
-            return Err(Failure::Breach { invariants: [Invariant::Marks].into(), story });
-        }
-        self.marks = marks;
-        Ok(())
-    }
-
-    /// Waits until nobody says anything more and everything said is answered, or long enough.
-    async fn until_silent(&self) {
-        let deadline = Instant::now() + REPAIRED_WITHIN;
-        let is_silent = || reckoning::is_silent(&self.diaries) && self.roll.is_settled();
-        while !is_silent() && Instant::now() < deadline {
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// How long it takes until everybody has heard what was acknowledged up to there; a little more than `within` when it takes longer.
-    async fn until_heard(&self, ends: &Ends, within: Duration) -> Duration {
-        let began = Instant::now();
-        while began.elapsed() <= within && !reckoning::have_heard(&self.diaries, &self.roll, ends) {
-            sleep(Duration::from_millis(20)).await;
-        }
-        began.elapsed()
-    }
-
-    /// What it means that not all was heard in time: it was late, or it is lost.
-    async fn late(&self, strike: Strike, ends: &Ends, took: Duration) -> Failure {
-        let mut story =
-            format!("{:.1} s after the end of \"{strike}\" somebody still had not heard all of it", took.as_secs_f64());
-        let mut invariants: BTreeSet<Invariant> = strike.faults().map(Fault::invariant).collect();
-        if self.until_heard(ends, LOST_AFTER).await > LOST_AFTER {
-            story += &format!(", nor {} s later", LOST_AFTER.as_secs());
-            invariants.insert(Invariant::Complete);
-        }
-        Failure::Breach { invariants, story }
-    }
-
     /// Everybody looks once more at how things stand, and goes home.
     async fn leave(&mut self) -> Result<(), Failure> {
         reckoning::take_snapshots(&self.listeners, &self.cluster.address()?).await?;
@@ -335,12 +265,12 @@ impl Run<'_> {
         timeout(LEAVE_WITHIN, left).await.unwrap_or(Ok(()))
     }
 
-    async fn reckon(mut self, calm: (Duration, Duration)) -> Result<(), Failure> {
+    async fn reckon(mut self, calm: (Duration, Duration), put_back: Option<&PutBack>) -> Result<(), Failure> {
         self.playing.abort_all();
         let truth = self.store.truth(&self.roll).await?;
         let histories: Vec<History> = self.diaries.iter().map(|diary| diary.history().clone()).collect();
         let all: Vec<&History> = histories.iter().collect();
-        let mut verdict = checker::check(&truth, &all, Stage::AtRest);
+        let mut verdict = epochs::judge(&truth, put_back, &all, Stage::AtRest);
         verdict.breaches.extend(checker::check_delays(&all, calm.0, calm.1));
         let lost: u64 = self.diaries.iter().map(|diary| diary.standing().lost).sum();
         println!("{} clients; {lost} connections lost or refused", histories.len());
@@ -352,7 +282,12 @@ impl Run<'_> {
         if let Some((strike, took)) = self.slowest {
             println!("longest repair: {:.2} s, after: {strike}", took.as_secs_f64());
         }
-        reckoning::judge(&verdict, &truth, &histories, &Deed::ALL, self.options.seed)?;
+        if let Some(put_back) = put_back {
+            let (lost, kept) = (put_back.lost().len(), put_back.copy.events.len());
+            println!("{lost} events were gone with the log that was put back, {kept} were kept");
+        }
+        let run = reckoning::Reckoning { truth: &truth, put_back, histories: &histories };
+        reckoning::judge(&verdict, run, &Deed::ALL, self.options.seed)?;
         match self.planned.iter().find(|fault| !self.injected.contains_key(fault)) {
             Some(missing) => {
                 Err(Failure::Broken(format!("the run was too short: {missing} was planned and never happened")))

@@ -4,7 +4,9 @@
 //! number or another text; no mark moves by itself. Refuses to know: sockets, SQL, processes: it judges recorded histories only, so
 //! that it can be tested on histories made by hand, broken in every way it must notice.
 
+mod anew;
 mod answers;
+pub mod deed;
 pub mod epochs;
 mod heard;
 pub mod history;
@@ -14,7 +16,8 @@ pub mod marks;
 pub mod members;
 pub mod tamper;
 
-use self::history::{Deed, History, Kind, Listening, Record, Stored, Truth};
+use self::deed::Deed;
+use self::history::{History, Kind, Listening, Record, Stored, Truth};
 use self::members::Members;
 use homeroom_protocol::{ClientId, EventId, PersonId, RoomId};
 pub use invariant::Invariant;
@@ -132,6 +135,11 @@ pub fn check(truth: &Truth, histories: &[&History], stage: Stage) -> Verdict {
         case.check_answers(history, stage);
         case.check_sending_order(history);
         case.check_heard(history, stage);
+        for noted in &history.records {
+            if let Record::Anew(anew) = &noted.record {
+                case.check_anew(history, anew);
+            }
+        }
     }
     case.check_marks(truth, histories, stage);
     let mut breaches = case.breaches;
@@ -168,6 +176,7 @@ fn count(truth: &Truth, histories: &[&History], stored: usize) -> Counts {
             Record::Did(deed) => Some(deed),
             Record::Marked { .. } => Some(Deed::Marked),
             Record::Reset { .. } => Some(Deed::Reset),
+            Record::Anew(_) => Some(Deed::LookedAnew),
             _ => None,
         };
         if let Some(deed) = deed {

@@ -4,7 +4,8 @@
 //! know: why the client does what it does.
 
 use crate::checker::Invariant;
-use crate::checker::history::{Deed, Heard, History, Listening, Noted, Record, Shown};
+use crate::checker::deed::Deed;
+use crate::checker::history::{Heard, History, Listening, Noted, Record, Shown};
 use homeroom_client::{Anomaly, Event, EventBody, Loss, Message, Stop, Update};
 use homeroom_protocol::{CloseCode, ConversationId, EventId, PersonId, RoomId};
 use std::collections::BTreeMap;
@@ -206,12 +207,14 @@ fn broken_by(anomaly: &Anomaly) -> Invariant {
     }
 }
 
+/// A message as the checker compares it.
+#[must_use]
+pub fn shown(message: &Message) -> Shown {
+    Shown { id: message.id, text: message.envelope.as_ref().map(|envelope| envelope.text.clone()) }
+}
+
 /// An event as the checker compares it.
 fn heard(event: &Event) -> Heard {
-    let shown = |message: &Message| Shown {
-        id: message.id,
-        text: message.envelope.as_ref().map(|envelope| envelope.text.clone()),
-    };
     let message = match &event.body {
         EventBody::Posted { message } | EventBody::Edited { message } | EventBody::Retracted { message } => {
             Some(shown(message))

@@ -3,7 +3,8 @@
 //! Owns: the order of the run and its report. Refuses to know: what is right (see `checker`).
 
 use crate::cast::{self, Ids, Player};
-use crate::checker::history::{History, USUAL};
+use crate::checker::deed::USUAL;
+use crate::checker::history::History;
 use crate::checker::{self, Invariant, Stage};
 use crate::diary::{Clock, Diary};
 use crate::node::Node;
@@ -94,7 +95,8 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
     );
     reckoning::describe(&verdict);
     let judged = if integrity == "ok" {
-        reckoning::judge(&verdict, &truth, &histories, &USUAL, options.seed)
+        let run = reckoning::Reckoning { truth: &truth, put_back: None, histories: &histories };
+        reckoning::judge(&verdict, run, &USUAL, options.seed)
     } else {
         let story = format!("the database is damaged: {integrity}");
         Err(Failure::Breach { invariants: [Invariant::Durable].into(), story })
@@ -138,7 +140,7 @@ async fn play(
     sleep(Duration::from_millis(options.life)).await;
     act.send_replace(Act::Listen);
     let store = Store::open(&node.database()).await?;
-    reckoning::until_rest(&diaries, roll, &store).await?;
+    reckoning::until_rest(&diaries, roll, &store, None).await?;
     store.close().await;
     reckoning::take_snapshots(&listeners, &node.address()?).await?;
     act.send_replace(Act::Leave);

@@ -19,7 +19,6 @@ mod participant;
 mod people;
 mod process;
 mod reckoning;
-mod restore;
 mod roll;
 mod rolling;
 mod scale;
@@ -64,8 +63,6 @@ enum Scenario {
     Kill(kill::Options),
     /// A cluster under load while its parts are broken, then every acknowledgement and everything heard against the database.
     Chaos(chaos::Options),
-    /// An older backup is put back under load: only what came after the copy may be gone, and everybody has to know it.
-    Restore(restore::Options),
     /// Whether the checker notices a server that breaks its word on purpose: chaos with each sabotage must fail.
     Teeth(teeth::Options),
     /// A rolling restart under load, or over to another version and back: nobody may notice more than a reconnect.
@@ -174,7 +171,6 @@ fn main() -> ExitCode {
             Scenario::Storm(options) => Box::pin(storm::run(options, &surroundings)).await,
             Scenario::Kill(options) => Box::pin(kill::run(options, &surroundings)).await,
             Scenario::Chaos(options) => Box::pin(chaos::run(options, &surroundings)).await,
-            Scenario::Restore(options) => Box::pin(restore::run(options, &surroundings)).await,
             Scenario::Teeth(options) => Box::pin(teeth::run(options, &surroundings)).await,
             Scenario::Rolling(options) => Box::pin(rolling::run(options, &surroundings)).await,
             Scenario::Versions(options) => Box::pin(versions::run(options, &surroundings)).await,

@@ -3,22 +3,30 @@
 //! Owns: saying things, hearing things, saying how far they have come, and writing all of it into a diary. Refuses to know: what
 //! happens to the server meanwhile.
 
+use crate::Failure;
 use crate::cast::{Place, Player};
 use crate::checker::Invariant;
-use crate::checker::history::{Listening, Record, Saying};
-use crate::diary::{Clock, Diary};
+use crate::checker::history::{Anew, Listening, Page, Record, Saying};
+use crate::diary::{Clock, Diary, shown};
 use homeroom_client::{
-    Address, Backoff, Client, Draft, Edit, Event, Language, Options, Post, Receipt, Retract, SendError, ServerAddress,
-    Update, Updates,
+    Address, Backoff, Client, Draft, Edit, Event, Http, HttpError, Language, Message, Options, Post, Receipt, Retract,
+    SendError, ServerAddress, Update, Updates,
 };
-use homeroom_protocol::{ClientId, EventId};
+use homeroom_protocol::{ClientId, EventId, RoomId};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Things said and not yet answered; beyond it the person waits.
 const MOST_OPEN: usize = 30;
+/// Snapshots under way; more resets are gone on from without one.
+const MOST_SNAPSHOTS: usize = 4;
+/// How often a snapshot is asked for before the person gives up.
+const SNAPSHOT_TRIES: u32 = 20;
+/// Messages on a page of history.
+const PAGE: u32 = 50;
 
 /// What everybody is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +56,8 @@ pub struct Participant {
     said: u64,
     open: HashMap<ClientId, (Place, bool)>,
     mine: Vec<Mine>,
+    http: Http,
+    snapshots: JoinSet<()>,
     diary: Diary,
 }
 
@@ -62,7 +72,8 @@ impl Participant {
         pause: Duration,
         random: fastrand::Rng,
         clock: Clock,
-    ) -> Result<Self, homeroom_client::StartError> {
+    ) -> Result<Self, Failure> {
+        let http = Http::new(server.clone())?.with_token(player.token.clone());
         let mut options = Options::new(server, player.token.clone());
         options.progress.rooms = player.rooms.iter().map(|room| (*room, Default::default())).collect();
         // Quick to come back, so that many kills fit into a minute.
@@ -71,7 +82,8 @@ impl Participant {
         let (client, updates) = Client::start(options)?;
         let diary = Diary::new(player.name.clone(), player.person, Listening::AtOnce, clock);
         player.rooms.iter().for_each(|room| diary.begin(*room, None));
-        Ok(Self { player, client, updates, random, pause, said: 0, open: HashMap::new(), mine: Vec::new(), diary })
+        let (open, mine, snapshots) = (HashMap::new(), Vec::new(), JoinSet::new());
+        Ok(Self { player, client, updates, random, pause, said: 0, open, mine, http, snapshots, diary })
     }
 
     /// For whoever waits for them, and for the checker.
@@ -181,8 +193,11 @@ impl Participant {
                 self.diary.note(Record::Refused { client_id, why: format!("{:?}: {fault}", fault.code) });
             }
             Update::Event(event) => self.mark(&event).await,
-            // Their own messages may not be there any more.
-            Update::Reset { room, .. } => self.mine.retain(|mine| mine.place.room != room),
+            Update::Reset { room, position, .. } => {
+                // Their own messages may not be there any more.
+                self.mine.retain(|mine| mine.place.room != room);
+                self.look_anew(room, position);
+            }
             _ => {}
         }
     }
@@ -227,9 +242,54 @@ impl Participant {
         }
     }
 
+    /// What an app does when it is told to start a room anew: it shows what there is.
+    fn look_anew(&mut self, room: RoomId, position: Option<EventId>) {
+        while self.snapshots.try_join_next().is_some() {}
+        if self.snapshots.len() == MOST_SNAPSHOTS {
+            return;
+        }
+        let (http, diary, which) = (self.http.clone(), self.diary.clone(), self.random.usize(..));
+        self.snapshots.spawn(async move {
+            for _ in 0..SNAPSHOT_TRIES {
+                match snapshot(&http, room, position, which).await {
+                    Ok(Some(anew)) => return diary.note(Record::Anew(anew)),
+                    // They are out of the room again.
+                    Ok(None) => return,
+                    Err(_) => sleep(Duration::from_millis(200)).await,
+                }
+            }
+        });
+    }
+
     fn tell_open(&self) {
         self.diary.standing().open = self.open.len();
     }
+}
+
+/// A room as the server shows it now, with a page of one of its conversations; nothing when the person is not in it.
+async fn snapshot(
+    http: &Http,
+    room: RoomId,
+    position: Option<EventId>,
+    which: usize,
+) -> Result<Option<Anew>, HttpError> {
+    let Some(summary) = http.home().await?.rooms.into_iter().find(|summary| summary.room == room) else {
+        return Ok(None);
+    };
+    let conversations: Vec<_> = summary.conversations;
+    let paged = conversations.get(which % conversations.len().max(1)).map(|summary| summary.conversation);
+    let page = match paged {
+        Some(conversation) => {
+            let page = http.history(room, conversation, None, Some(PAGE)).await?;
+            let messages = page.messages.iter().map(|message| (message.n, shown(message))).collect();
+            Some(Page { conversation, messages, more: page.more })
+        }
+        None => None,
+    };
+    let newest = |message: &Option<Message>| message.as_ref().map(shown);
+    let conversations =
+        conversations.iter().map(|summary| (summary.conversation, (summary.n, newest(&summary.last)))).collect();
+    Ok(Some(Anew { room, position, conversations, page }))
 }
 
 fn draft(text: &str) -> Draft {

@@ -4,9 +4,11 @@
 //! Refuses to know: what was done to the servers.
 
 use crate::Failure;
-use crate::checker::history::{Deed, History, Listening, Record, Truth};
+use crate::checker::deed::Deed;
+use crate::checker::epochs::{self, PutBack};
+use crate::checker::history::{History, Listening, Record, Truth};
 use crate::checker::tamper::Tampering;
-use crate::checker::{self, Breach, Counts, Fault, Invariant, Stage, Verdict};
+use crate::checker::{Breach, Counts, Fault, Invariant, Stage, Verdict};
 use crate::diary::Diary;
 use crate::roll::Roll;
 use crate::store::Store;
@@ -22,6 +24,9 @@ const REST_WITHIN: Duration = Duration::from_secs(90);
 
 /// How often something has to be wrong in the same way before nobody waits for it any more.
 const LOOKS: u32 = 4;
+
+/// As many are named in a story.
+const SOME: usize = 3;
 
 /// How long a fresh snapshot may take.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
@@ -57,6 +62,21 @@ pub fn have_heard(diaries: &[Diary], roll: &Roll, ends: &Ends) -> bool {
     })
 }
 
+/// Who is there and has not heard what, for stories; some of them.
+#[must_use]
+pub fn missing(diaries: &[Diary], roll: &Roll, ends: &Ends) -> Vec<String> {
+    let of_one = |diary: &Diary| {
+        let one = std::slice::from_ref(diary);
+        let misses = ends.iter().find(|(place, end)| !have_heard(one, roll, &Ends::from([(**place, **end)])));
+        misses.map(|((room, conversation), (end, at))| {
+            let heard = diary.standing().heard.get(conversation).copied();
+            let (name, at) = (diary.history().name.clone(), at.as_secs_f64());
+            format!("{name} lacks number {end} of {conversation} in room {room}, acknowledged at {at:.2} s; heard: {heard:?}")
+        })
+    };
+    diaries.iter().filter_map(of_one).take(SOME).collect()
+}
+
 /// Whether nobody says anything more and everything said is answered.
 #[must_use]
 pub fn is_silent(diaries: &[Diary]) -> bool {
@@ -70,13 +90,18 @@ pub fn is_silent(diaries: &[Diary]) -> bool {
 ///
 /// # Errors
 /// When the database can't be read.
-pub async fn until_rest(diaries: &[Diary], roll: &Roll, store: &Store) -> Result<(), Failure> {
+pub async fn until_rest(
+    diaries: &[Diary],
+    roll: &Roll,
+    store: &Store,
+    put_back: Option<&PutBack>,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + REST_WITHIN;
     let mut hopeless = 0;
     while Instant::now() < deadline {
         if is_silent(diaries) && roll.is_settled() && have_heard(diaries, roll, &ends(diaries)) {
             let truth = store.truth(roll).await?;
-            let breaches = look(diaries, &truth).breaches;
+            let breaches = look(diaries, &truth, put_back).breaches;
             // Something may have come while the database was read: it is looked at again before it counts.
             let passing = breaches.iter().any(|breach| breach.fault.may_pass());
             hopeless = if breaches.is_empty() || passing { 0 } else { hopeless + 1 };
@@ -91,10 +116,10 @@ pub async fn until_rest(diaries: &[Diary], roll: &Roll, store: &Store) -> Result
     Ok(())
 }
 
-fn look(diaries: &[Diary], truth: &Truth) -> Verdict {
+fn look(diaries: &[Diary], truth: &Truth, put_back: Option<&PutBack>) -> Verdict {
     let histories: Vec<_> = diaries.iter().map(Diary::history).collect();
     let histories: Vec<&History> = histories.iter().map(|history| &**history).collect();
-    checker::check(truth, &histories, Stage::AtRest)
+    epochs::judge(truth, put_back, &histories, Stage::AtRest)
 }
 
 /// Gives everybody a fresh snapshot, as an app that was just opened takes one.
@@ -168,17 +193,22 @@ pub fn refuse(breaches: &[Breach]) -> Result<(), Failure> {
     Err(Failure::Breach { invariants: broken.into_keys().collect(), story })
 }
 
+/// What a run is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Reckoning<'a> {
+    /// What is stored in the end.
+    pub truth: &'a Truth,
+    /// The restore in its middle, if there was one.
+    pub put_back: Option<&'a PutBack>,
+    /// What everybody did and heard.
+    pub histories: &'a [History],
+}
+
 /// Says whether the word was kept, and proves on the same histories that a breach would have been seen.
 ///
 /// # Errors
 /// When there was a breach, one would not have been seen, or something that was planned was never done.
-pub fn judge(
-    verdict: &Verdict,
-    truth: &Truth,
-    histories: &[History],
-    planned: &[Deed],
-    seed: u64,
-) -> Result<(), Failure> {
+pub fn judge(verdict: &Verdict, run: Reckoning<'_>, planned: &[Deed], seed: u64) -> Result<(), Failure> {
     refuse(&verdict.breaches)?;
     if let Some(missing) = planned.iter().find(|deed| !verdict.counts.deeds.contains_key(deed)) {
         return Err(Failure::Broken(format!("the run shows too little: no {missing}, and some were planned")));
@@ -186,12 +216,20 @@ pub fn judge(
     let mut random = fastrand::Rng::with_seed(seed);
     let mut proven = 0;
     for tampering in Tampering::ALL {
-        match tampering.is_caught(truth, histories, &mut random) {
+        match tampering.is_caught(run.truth, run.put_back, run.histories, &mut random) {
             Some(true) => proven += 1,
             Some(false) => return Err(Failure::Blind(tampering)),
             None => println!("this run has no place to try {tampering:?}"),
         }
     }
     println!("{proven} of {} tamperings with this very run are caught", Tampering::ALL.len());
+    let of_restore = run.put_back.map(|put_back| epochs::tamper(run.truth, put_back, run.histories));
+    for (what, caught) in of_restore.into_iter().flatten() {
+        match caught {
+            Some(true) => println!("caught: {what}"),
+            Some(false) => return Err(Failure::Broken(format!("the checker is blind: it did not notice that {what}"))),
+            None => println!("this run has no place to try that {what}"),
+        }
+    }
     Ok(())
 }

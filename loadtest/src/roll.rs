@@ -1,6 +1,7 @@
 //! The roll: who may be heard by whom at present, by the school's files, and what an import made of them when.
 //!
-//! Owns: what is expected of memberships, told apart from what the server says of them. Refuses to know: how files are imported.
+//! Owns: what is expected of memberships, told apart from what the server says of them, also while they are as they were in a copy that
+//! was put back; and that nobody changes them while one is taken or put back. Refuses to know: how files are imported.
 
 use crate::checker::history::{Place, Truth};
 use chrono::{DateTime, Utc};
@@ -8,6 +9,7 @@ use homeroom_protocol::{ConversationId, PersonId, RoomId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Mutex as Door, MutexGuard as Closed};
 
 /// What a person may see of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +33,24 @@ struct Import {
 
 /// The roll. Clones are the same roll.
 #[derive(Debug, Clone)]
-pub struct Roll(Arc<Mutex<State>>);
+pub struct Roll(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Held while memberships change, or may not.
+    door: Door<()>,
+}
 
 #[derive(Debug)]
 struct State {
     sights: Sights,
     /// What is being imported.
     next: Option<Sights>,
+    /// As it was when a copy was taken.
+    copied: Option<Sights>,
+    /// That copy was put back, and nothing was imported since.
+    put_back: bool,
     planned: BTreeSet<Place>,
     imports: Vec<Import>,
 }
@@ -46,11 +59,34 @@ impl Roll {
     /// As the run begins.
     #[must_use]
     pub fn new(sights: Sights, planned: BTreeSet<Place>) -> Self {
-        Self(Arc::new(Mutex::new(State { sights, next: None, planned, imports: Vec::new() })))
+        let state = State { sights, next: None, copied: None, put_back: false, planned, imports: Vec::new() };
+        Self(Arc::new(Shared { state: Mutex::new(state), door: Door::new(()) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody changes memberships; nobody does while this is held.
+    pub async fn closed(&self) -> Closed<'_, ()> {
+        self.0.door.lock().await
+    }
+
+    /// A copy was taken of what is stored now.
+    pub fn copy(&self) {
+        let mut state = self.state();
+        state.copied = Some(state.sights.clone());
+    }
+
+    /// That copy was put back: memberships are as they were then, until the files are imported again.
+    pub fn put_back(&self) {
+        self.state().put_back = true;
+    }
+
+    /// Whether what is stored is as it was in a copy, and not as the files say.
+    #[must_use]
+    pub fn is_put_back(&self) -> bool {
+        self.state().put_back
     }
 
     /// Whether somebody may hear a conversation, for sure: while files are being imported, by the old ones and by the new.
@@ -62,13 +98,15 @@ impl Roll {
             Some(Sight::Only(theirs)) => theirs.contains(&conversation),
             None => false,
         };
-        sees(&state.sights) && state.next.as_ref().is_none_or(sees)
+        let copied = state.copied.as_ref().filter(|_| state.put_back);
+        sees(&state.sights) && state.next.as_ref().is_none_or(sees) && copied.is_none_or(sees)
     }
 
-    /// Whether nothing is being imported.
+    /// Whether nothing is being imported, or has to be.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.state().next.is_none()
+        let state = self.state();
+        state.next.is_none() && !state.put_back
     }
 
     /// These files are going to be imported.
@@ -83,6 +121,7 @@ impl Roll {
             state.sights = next;
         }
         state.planned = planned;
+        state.put_back = false;
         state.imports.push(Import { began, ended: Utc::now(), known_by });
     }
 

@@ -4,7 +4,8 @@
 //! new in the other version.
 
 use crate::cast::{self, Player};
-use crate::checker::history::{History, Record, USUAL};
+use crate::checker::deed::USUAL;
+use crate::checker::history::{History, Record};
 use crate::checker::{self, Stage};
 use crate::cluster::{Cluster, ClusterError};
 use crate::diary::{Clock, Diary};
@@ -126,7 +127,7 @@ async fn roll(options: &Options, surroundings: &Surroundings, cluster: &mut Clus
     }
     act.send_replace(Act::Listen);
     let store = Store::postgres(&cluster.postgres.url()).await?;
-    reckoning::until_rest(&diaries, &roll, &store).await?;
+    reckoning::until_rest(&diaries, &roll, &store, None).await?;
     store.close().await;
     act.send_replace(Act::Leave);
     while let Some(left) = playing.join_next().await {
@@ -169,5 +170,6 @@ async fn reckon(options: &Options, cluster: &Cluster, rolled: Rolled) -> Result<
             return Err(Failure::breach(format!("a rolling restart was noticed: {what}")));
         }
     }
-    reckoning::judge(&verdict, &truth, &histories, &USUAL, options.seed)
+    let run = reckoning::Reckoning { truth: &truth, put_back: None, histories: &histories };
+    reckoning::judge(&verdict, run, &USUAL, options.seed)
 }

@@ -106,7 +106,7 @@ impl Store {
              FROM event ORDER BY room_id, seq"
         );
         let events = rows.into_iter().map(|row| row.into_stored(roll)).collect();
-        let mut truth = Truth { events, marks, planned: None };
+        let mut truth = Truth { events, marks, ..Truth::default() };
         roll.complete(&mut truth);
         Ok(truth)
     }

@@ -229,10 +229,8 @@ impl Driver {
                 Update::CaughtUp(room)
             }
             ServerFrame::Reset { room, position, reason } => {
-                // The log is not the one that it was: what was to be said of it may mean something else there.
                 if reason == ResetReason::UnknownPosition {
-                    self.outbox.reset(room);
-                    self.marks.reset(room);
+                    self.begin_anew(room);
                 }
                 Update::Reset { room, position, reason }
             }
@@ -262,8 +260,18 @@ impl Driver {
 
     /// Moves the client's own progress and queues the update.
     fn tell(&mut self, update: Update) {
+        if let Update::Left(room) = update {
+            // Whoever is back one day may be back in a log that was put back meanwhile.
+            self.begin_anew(room);
+        }
         self.progress.follow(&update);
         self.pending.push_back(update);
+    }
+
+    /// The room's log may not be the one that it was: what was answered in it, and was to be said of it, means something else there.
+    fn begin_anew(&mut self, room: RoomId) {
+        self.outbox.reset(room);
+        self.marks.reset(room);
     }
 
     fn on_ack(&mut self, reference: Ref, id: Option<EventId>, n: Option<u64>) {

@@ -33,6 +33,8 @@ pub enum Fault {
     CrashPostgres,
     /// All connections to PostgreSQL are cut, in the middle of whatever they do.
     CutConnections,
+    /// PostgreSQL is put back to a copy that was taken when the first part was broken. Once in a run.
+    Restore,
     /// A node's way to PostgreSQL is cut.
     CutPostgres,
     /// A node's way to PostgreSQL is slow.
@@ -88,7 +90,7 @@ impl Way {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::KillNode,
         Self::PauseNode,
         Self::PauseInside,
@@ -101,6 +103,7 @@ impl Fault {
         Self::RestartPostgres,
         Self::CrashPostgres,
         Self::CutConnections,
+        Self::Restore,
         Self::CutPostgres,
         Self::SlowPostgres,
         Self::HangPostgres,
@@ -145,7 +148,17 @@ impl Fault {
     /// Whether the two may happen at once: one part and one way, and neither of those faults that need the rest whole to show anything.
     pub fn goes_with(self, other: Self) -> bool {
         let alone = [Self::QuietRedis, Self::PauseInside];
-        self.way().is_some() != other.way().is_some() && !alone.contains(&self) && !alone.contains(&other)
+        self.way().is_some() != other.way().is_some()
+            && !alone.contains(&self)
+            && !alone.contains(&other)
+            && self.leaves_alone(other)
+            && other.leaves_alone(self)
+    }
+
+    /// A restore holds all ways to PostgreSQL itself; and an answer out of the log that is gone may not be on its way to a client while
+    /// the next log begins, or nobody could tell which of the two it belongs to.
+    fn leaves_alone(self, other: Self) -> bool {
+        self != Self::Restore || !matches!(other.way(), Some((Way::Postgres | Way::Clients, _)))
     }
 }
 
@@ -164,6 +177,7 @@ impl fmt::Display for Fault {
             Self::RestartPostgres => "PostgreSQL restarted",
             Self::CrashPostgres => "PostgreSQL ended at once and recovered",
             Self::CutConnections => "all connections to PostgreSQL cut",
+            Self::Restore => "PostgreSQL put back to an older copy",
             Self::CutPostgres => "a node's way to PostgreSQL cut",
             Self::SlowPostgres => "a node's way to PostgreSQL slowed by 50 to 300 ms",
             Self::HangPostgres => "a node's way to PostgreSQL hung for 2 s or more",

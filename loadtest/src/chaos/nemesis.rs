@@ -3,6 +3,7 @@
 //! Owns: the random order in which each fault comes as often as the others, most of them two at once, breaking a part or a way, and
 //! putting it right. Refuses to know: what the clients notice.
 
+use super::archive::Archive;
 use super::failover;
 use super::fault::{Damage, Fault};
 use super::inside;
@@ -46,30 +47,30 @@ pub struct Nemesis {
     bag: Vec<Fault>,
     random: fastrand::Rng,
     probes: Probes,
+    /// The copy of the database, and the restore.
+    pub archive: Archive,
     /// The longest time that a send at another node took while a node was stopped inside a transaction.
     pub longest_wait: Option<Duration>,
 }
 
 impl Nemesis {
     /// With these faults in mind.
-    pub fn new(planned: Vec<Fault>, random: fastrand::Rng, probes: Probes) -> Self {
-        Self { planned, bag: Vec::new(), random, probes, longest_wait: None }
+    pub fn new(planned: Vec<Fault>, random: fastrand::Rng, probes: Probes, archive: Archive) -> Self {
+        Self { planned, bag: Vec::new(), random, probes, archive, longest_wait: None }
     }
 
-    /// What comes next, after a moment.
-    ///
-    /// # Errors
-    /// When nothing is planned.
-    pub async fn choose(&mut self) -> Result<Strike, Failure> {
+    /// What comes next, after a moment; nothing when all that was planned happens once and has happened.
+    pub async fn choose(&mut self) -> Option<Strike> {
+        sleep(Duration::from_millis(self.random.u64(100..500))).await;
         if self.bag.is_empty() {
-            self.bag.clone_from(&self.planned);
+            let again = |fault: &&Fault| **fault != Fault::Restore || self.archive.put_back().is_none();
+            self.bag = self.planned.iter().filter(again).copied().collect();
             self.random.shuffle(&mut self.bag);
         }
-        let Some(fault) = self.bag.pop() else { return Err(Failure::Broken("no fault is planned".to_owned())) };
+        let fault = self.bag.pop()?;
         let partner = self.bag.iter().position(|other| fault.goes_with(*other));
         let also = partner.map(|partner| self.bag.swap_remove(partner));
-        sleep(Duration::from_millis(self.random.u64(100..500))).await;
-        Ok(Strike { fault, also })
+        Some(Strike { fault, also })
     }
 
     /// Breaks something, and puts it right again. What needs everybody's silence is left broken.
@@ -77,6 +78,9 @@ impl Nemesis {
     /// # Errors
     /// When a part does not come back, or the others did not go on as they have to.
     pub async fn inject(&mut self, strike: Strike, cluster: &mut Cluster) -> Result<(), Failure> {
+        if self.planned.contains(&Fault::Restore) {
+            self.archive.copy(cluster).await?;
+        }
         let ways = cluster.ways.clone();
         let mut damages = Vec::new();
         for (way, damage) in strike.faults().filter_map(Fault::way) {
@@ -166,6 +170,7 @@ impl Nemesis {
                 cluster.postgres.run().await.map_err(ClusterError::from)?;
             }
             Fault::CutConnections => cluster.postgres.cut_connections().await?,
+            Fault::Restore => self.archive.restore(cluster).await?,
             // Damages of ways.
             _ => {}
         }

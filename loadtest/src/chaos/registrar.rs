@@ -74,6 +74,7 @@ impl Registrar {
             }
             let now = *act.borrow_and_update();
             match now {
+                Act::Speak | Act::Listen if self.roll.is_put_back() => self.import().await?,
                 Act::Speak => self.change().await?,
                 Act::Listen => {}
                 Act::Leave => return Ok(()),
@@ -123,6 +124,9 @@ impl Registrar {
 
     /// Imports the files as they are now, through whichever node does it.
     async fn import(&mut self) -> Result<(), Failure> {
+        // Kept until the import is known to be done.
+        let roll = self.roll.clone();
+        let _closed = roll.closed().await;
         self.school.write(&self.folder)?;
         self.roll.begin(cast::sights(&self.school, &self.ids)?);
         let planned = cast::planned(&self.school, &self.ids)?;

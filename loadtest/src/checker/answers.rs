@@ -35,6 +35,10 @@ impl Case<'_> {
                         self.breach(Fault::Noticed, Invariant::OneAnswer, story);
                     }
                 }
+                Record::Reused { client_id, text, wrong: Some(wrong) } => {
+                    let story = [format!("{} used {client_id} again for {text:?}: {wrong}", history.name)];
+                    self.breach(Fault::Contradicted, Invariant::OneAnswer, story);
+                }
                 Record::Anomaly(invariant, what) => {
                     self.breach(Fault::Noticed, *invariant, [format!("{} noticed: {what}", history.name)]);
                 }

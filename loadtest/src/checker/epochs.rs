@@ -2,13 +2,20 @@
 //!
 //! Owns: what may be gone then and what may not, and cutting each history into what belongs to the log that is gone and what belongs to
 //! the one that there is now: within either everything has to be right. Refuses to know: what is right within one log (see the other
-//! rules). It knows of no comings and goings of members, and of no marks, around the restore.
+//! rules).
+//!
+//! Where a client holds something that is gone, its history of that room is cut at the first word after it that it starts there anew or
+//! is out. Where it holds nothing of that kind, what it heard until then is right in both logs.
 
-use super::history::{History, Listening, Noted, Record, Stored, Truth};
-use super::{Breach, Case, Counts, Fault, Index, Invariant, Stage, Verdict, check};
-use homeroom_protocol::{ClientId, EventId, ResetReason, RoomId};
+mod tamper;
+
+use super::history::{Anew, History, Listening, Noted, Record, Saying, Stored, Truth};
+use super::members::Members;
+use super::{Breach, Case, Counts, Fault, Index, Invariant, Stage, Verdict, check, count};
+use homeroom_protocol::{ClientId, ConversationId, EventId, ResetReason, RoomId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
+pub use tamper::tamper;
 
 /// A restored backup.
 #[derive(Debug, Clone)]
@@ -32,68 +39,234 @@ impl PutBack {
     }
 }
 
+/// Judges a run, with a restore in its middle or without one.
+#[must_use]
+pub fn judge(truth: &Truth, put_back: Option<&PutBack>, histories: &[&History], stage: Stage) -> Verdict {
+    match put_back {
+        Some(put_back) => check_put_back(truth, put_back, histories, stage),
+        None => check(truth, histories, stage),
+    }
+}
+
 /// The rooms of which a client holds what is gone, and has not been told so.
 #[must_use]
-pub fn unaware(history: &History, put_back: &PutBack, lost: &HashSet<EventId>) -> BTreeSet<RoomId> {
+pub fn unaware(history: &History, lost: &HashSet<EventId>) -> BTreeSet<RoomId> {
     let mut rooms = BTreeSet::new();
     for noted in &history.records {
-        match &noted.record {
-            Record::Heard(heard) if lost.contains(&heard.id) => drop(rooms.insert(heard.room)),
-            Record::Reset { room, .. } if noted.at >= put_back.restored => drop(rooms.remove(room)),
-            _ => {}
+        if let Some(room) = holds_lost(&noted.record, lost) {
+            rooms.insert(room);
+        } else if let Some(room) = begins_or_ends(&noted.record) {
+            rooms.remove(&room);
         }
     }
     rooms
 }
 
-/// Judges such a run.
-#[must_use]
-pub fn check_put_back(truth: &Truth, put_back: &PutBack, histories: &[History], stage: Stage) -> Verdict {
+/// The room in which this puts a client at an event that is gone.
+fn holds_lost(record: &Record, lost: &HashSet<EventId>) -> Option<RoomId> {
+    match record {
+        Record::Heard(heard) if lost.contains(&heard.id) => Some(heard.room),
+        Record::Began { room, position: Some(id) } | Record::Reset { room, position: Some(id), .. } => {
+            lost.contains(id).then_some(*room)
+        }
+        _ => None,
+    }
+}
+
+/// The room in which a stretch begins or ends here.
+fn begins_or_ends(record: &Record) -> Option<RoomId> {
+    match record {
+        Record::Began { room, .. } | Record::Reset { room, .. } | Record::Left { room } => Some(*room),
+        _ => None,
+    }
+}
+
+fn check_put_back(truth: &Truth, put_back: &PutBack, histories: &[&History], stage: Stage) -> Verdict {
     let lost = put_back.lost();
-    let all: Vec<&History> = histories.iter().collect();
-    let mut case = Case { index: Index::new(&put_back.gone, &all), breaches: Vec::new() };
-    case.check_nothing_invented(&put_back.gone, &all);
+    let mut truth = truth.clone();
+    truth.moved = Members::new(&put_back.gone).moved().collect();
+    let rooms = rooms(&[&truth, &put_back.gone]);
+    let mut case = Case { index: Index::new(&put_back.gone, histories), breaches: Vec::new() };
+    case.check_nothing_invented(&put_back.gone, histories);
     case.check_kept(&put_back.gone, &put_back.copy, "the log that is gone");
-    case.check_kept(truth, &put_back.copy, "the log that there is now");
+    case.check_kept(&truth, &put_back.copy, "the log that there is now");
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for history in histories {
-        let cut = case.cut(history, put_back, &lost);
-        before.push(cut.0);
-        after.push(cut.1);
+        let cut = Cut::new(history, put_back, &truth, &lost, &rooms);
+        case.check_told(history, &lost);
+        case.check_needed(history, &lost);
+        case.check_answers_told(history, &cut);
+        let (first, second) = cut.apart(history);
+        before.push(first);
+        after.push(second);
     }
     let mut breaches = case.breaches;
     breaches.extend(check(&put_back.gone, &before.iter().collect::<Vec<_>>(), Stage::UnderWay).breaches);
-    let now = check(truth, &after.iter().collect::<Vec<_>>(), stage);
+    let now = check(&truth, &after.iter().collect::<Vec<_>>(), stage);
     breaches.extend(now.breaches);
     breaches.sort_by_key(|breach: &Breach| (breach.story.len(), breach.fault));
-    let is = |of: fn(&Record) -> bool| {
-        histories.iter().flat_map(|history| &history.records).filter(|noted| of(&noted.record)).count()
-    };
-    let acked = is(|record| matches!(record, Record::Acked { .. }));
-    let heard = is(|record| matches!(record, Record::Heard(_)));
-    Verdict { counts: Counts { acked, heard, ..now.counts }, breaches }
+    // What was done is counted in both logs.
+    let mut events: Vec<Stored> =
+        put_back.gone.events.iter().filter(|event| lost.contains(&event.id)).cloned().collect();
+    events.extend(truth.events.iter().cloned());
+    let Counts { acked, heard, deeds, .. } = count(&Truth { events, ..Truth::default() }, histories, 0);
+    Verdict { counts: Counts { acked, heard, deeds, stored: now.counts.stored }, breaches }
 }
 
-/// Where a history is cut.
-struct Cut {
-    /// By room, where it was told that its position is not in the log.
-    reset: BTreeMap<RoomId, usize>,
-    rooms: HashMap<ClientId, RoomId>,
+/// In which room a conversation is.
+fn rooms(logs: &[&Truth]) -> HashMap<ConversationId, RoomId> {
+    let events = logs.iter().flat_map(|log| &log.events);
+    events.filter_map(|event| Some((event.conversation?, event.room))).collect()
 }
 
-impl Cut {
-    fn new(history: &History, put_back: &PutBack) -> Self {
-        let (mut reset, mut rooms) = (BTreeMap::new(), HashMap::new());
+/// Where a history is cut, and what of it belongs to which log.
+struct Cut<'a> {
+    put_back: &'a PutBack,
+    lost: &'a HashSet<EventId>,
+    rooms: &'a HashMap<ConversationId, RoomId>,
+    /// By room in which something gone was held: where it was told to begin anew, or that it is out. Nothing: it never was.
+    told: BTreeMap<RoomId, Option<usize>>,
+    /// In which room something was said.
+    said_in: HashMap<ClientId, RoomId>,
+    /// What was said and is gone: answered in the log that is gone and not said again, refused there, or a change of a message that is
+    /// gone.
+    dropped: HashSet<ClientId>,
+    /// What stands under a client id in the log that there is now, if it is what the client used that id for the second time: the first
+    /// is gone, and so the second one is the first.
+    reused: HashMap<ClientId, &'a str>,
+}
+
+impl<'a> Cut<'a> {
+    fn new(
+        history: &'a History,
+        put_back: &'a PutBack,
+        truth: &Truth,
+        lost: &'a HashSet<EventId>,
+        rooms: &'a HashMap<ConversationId, RoomId>,
+    ) -> Self {
+        let theirs = truth.events.iter().filter(|event| event.author == Some(history.person));
+        let stored: HashMap<ClientId, &Stored> = theirs.filter_map(|event| Some((event.client_id?, event))).collect();
+        let (mut told, mut said_in) = (BTreeMap::new(), HashMap::new());
+        let (mut dropped, mut reused, mut changes) = (HashSet::new(), HashMap::new(), HashSet::new());
         for (place, noted) in history.records.iter().enumerate() {
-            match noted.record {
-                Record::Reset { room, reason: ResetReason::UnknownPosition, .. } if noted.at >= put_back.restored => {
-                    reset.entry(room).or_insert(place);
+            if let Some(room) = holds_lost(&noted.record, lost) {
+                told.insert(room, None);
+            } else if let Some(room) = begins_or_ends(&noted.record)
+                && let Some(told) = told.get_mut(&room)
+            {
+                told.get_or_insert(place);
+            }
+            match &noted.record {
+                Record::Said { client_id, room, saying, .. } => {
+                    said_in.insert(*client_id, *room);
+                    if saying.message().is_some_and(|message| lost.contains(&message)) {
+                        changes.insert(*client_id);
+                    }
                 }
-                Record::Said { client_id, room, .. } => drop(rooms.insert(client_id, room)),
+                Record::Acked { client_id, id, .. } if lost.contains(id) && !stored.contains_key(client_id) => {
+                    dropped.insert(*client_id);
+                }
+                Record::Refused { client_id, .. } if noted.at < put_back.restored || changes.contains(client_id) => {
+                    dropped.insert(*client_id);
+                }
+                Record::Reused { client_id, text, .. } => {
+                    let is_stored = |stored: &&&Stored| stored.text.as_ref() == Some(text);
+                    let is_gone = put_back.gone.events.iter().any(|event| {
+                        (event.author, event.client_id) == (Some(history.person), Some(*client_id))
+                            && lost.contains(&event.id)
+                    });
+                    if is_gone && stored.get(client_id).filter(is_stored).is_some() {
+                        reused.insert(*client_id, text.as_str());
+                    }
+                }
                 _ => {}
             }
         }
-        Self { reset, rooms }
+        Self { put_back, lost, rooms, told, said_in, dropped, reused }
+    }
+
+    /// What of the history belongs to the log that is gone, and what to the one that there is now.
+    fn apart(&self, history: &History) -> (History, History) {
+        let last_told = self.told.values().flatten().max().copied().unwrap_or(0);
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for (place, noted) in history.records.iter().enumerate() {
+            let early = noted.at < self.put_back.restored;
+            let (first, second) = match &noted.record {
+                Record::Heard(heard) => self.in_room(heard.room, place, early),
+                Record::Began { room, .. } | Record::Reset { room, .. } => self.in_room(*room, place, early),
+                // Whoever is out when they are told ends what they had, and begins nothing.
+                Record::Left { room } if self.told.get(room) == Some(&Some(place)) => (true, false),
+                Record::Left { room } => self.in_room(*room, place, early),
+                // It may have been asked for in the one log and shown out of the other.
+                Record::Anew(Anew { position, .. }) => {
+                    (early, !early && !position.is_some_and(|position| self.lost.contains(&position)))
+                }
+                Record::Told { conversation, .. } => match self.rooms.get(conversation) {
+                    // Until it tells them that the log is another one, a node may speak of the marks of either.
+                    Some(room) => (early, !early && self.in_room(*room, place, early).1),
+                    None => (early, !early),
+                },
+                Record::Marked { conversation, delivered, read } => {
+                    let here = self.rooms.get(conversation).is_none_or(|room| self.in_room(*room, place, early).1);
+                    let (at, conversation, delivered, read) = (noted.at, *conversation, *delivered, *read);
+                    if early || !here {
+                        after.push(Noted { at, record: Record::MarkedInGone { conversation, delivered, read } });
+                    }
+                    (true, !early && here)
+                }
+                Record::Said { client_id, .. } | Record::Refused { client_id, .. } => {
+                    (early, !self.dropped.contains(client_id))
+                }
+                Record::Acked { id, .. } => {
+                    let gone = self.lost.contains(id);
+                    (early || gone, !gone)
+                }
+                Record::Reused { client_id, wrong, .. } => {
+                    (early, !early && (wrong.is_none() || !self.reused.contains_key(client_id)))
+                }
+                // The first answer out of the log that there is now may come before the word that it is another one.
+                Record::Anomaly(Invariant::SendingOrder, _) if !early && place < last_told => (false, false),
+                _ => (early, !early),
+            };
+            if first {
+                before.push(begun(noted));
+            }
+            if second {
+                after.push(self.said_then(begun(noted)));
+            }
+        }
+        (History { records: before, ..history.clone() }, History { records: after, ..history.clone() })
+    }
+
+    /// Heard before the client was told, or after; where it holds nothing that is gone, in both logs.
+    fn in_room(&self, room: RoomId, place: usize, early: bool) -> (bool, bool) {
+        match self.told.get(&room) {
+            Some(Some(told)) => (place < *told, place >= *told),
+            Some(None) => (true, false),
+            None => (early, true),
+        }
+    }
+
+    /// What was said twice under one client id was said the second time in the log that there is now.
+    fn said_then(&self, mut noted: Noted) -> Noted {
+        if let Record::Said { client_id, saying, .. } = &mut noted.record
+            && let Some(text) = self.reused.get(client_id)
+        {
+            *saying = Saying::Post { text: (*text).to_owned() };
+        }
+        noted
+    }
+}
+
+/// Whether a client was rightly told to start anew, since its position is in no log, is judged over both (see `check_needed`); within
+/// one it begins there.
+fn begun(noted: &Noted) -> Noted {
+    let at = noted.at;
+    match noted.record {
+        Record::Reset { room, position, reason: ResetReason::UnknownPosition } => {
+            Noted { at, record: Record::Began { room, position } }
+        }
+        _ => noted.clone(),
     }
 }
 
@@ -110,47 +283,12 @@ impl Case<'_> {
         }
     }
 
-    /// What of a history belongs to the log that is gone, and what to the one that there is now.
-    fn cut(&mut self, history: &History, put_back: &PutBack, lost: &HashSet<EventId>) -> (History, History) {
-        let cut = Cut::new(history, put_back);
-        self.check_told(history, put_back, lost);
-        self.check_needed(history, &cut, lost);
-        let dropped = self.dropped(history, put_back, &cut, lost);
-        let last_reset = cut.reset.values().max().copied().unwrap_or(0);
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        for (place, noted) in history.records.iter().enumerate() {
-            let early = noted.at < put_back.restored;
-            let (first, second) = match &noted.record {
-                Record::Heard(heard) => in_room(&cut, heard.room, place, early),
-                Record::Began { room, .. } | Record::Left { room } | Record::Reset { room, .. } => {
-                    in_room(&cut, *room, place, early)
-                }
-                Record::Said { client_id, .. } => (early, !dropped.contains(client_id)),
-                Record::Acked { client_id, .. } => {
-                    let gone = dropped.contains(client_id);
-                    (early || gone, !gone)
-                }
-                Record::Refused { client_id, .. } => (early, !dropped.contains(client_id)),
-                // The first answer out of the log that there is now may come before the word that it is another one.
-                Record::Anomaly(Invariant::SendingOrder, _) if !early && place < last_reset => (false, false),
-                _ => (early, !early),
-            };
-            if first {
-                before.push(noted.clone());
-            }
-            if second {
-                after.push(begun(noted, place, &cut));
-            }
-        }
-        (History { records: before, ..history.clone() }, History { records: after, ..history.clone() })
-    }
-
     /// Whoever holds what is gone was told so.
-    fn check_told(&mut self, history: &History, put_back: &PutBack, lost: &HashSet<EventId>) {
+    fn check_told(&mut self, history: &History, lost: &HashSet<EventId>) {
         if history.listening == Listening::NotAtAll {
             return;
         }
-        for room in unaware(history, put_back, lost) {
+        for room in unaware(history, lost) {
             let story = [
                 format!("{} holds of room {room} what is gone since the copy was put back", history.name),
                 "it was never told to start anew".to_owned(),
@@ -160,129 +298,55 @@ impl Case<'_> {
     }
 
     /// Whoever holds nothing that is gone goes on.
-    fn check_needed(&mut self, history: &History, cut: &Cut, lost: &HashSet<EventId>) {
-        for (room, place) in &cut.reset {
-            let held = history.records[..*place].iter().rev().find_map(|noted| match &noted.record {
-                Record::Heard(heard) if heard.room == *room => Some(Some(heard.id)),
-                Record::Began { room: began, position } if began == room => Some(*position),
-                _ => None,
-            });
-            if !held.flatten().is_some_and(|id| lost.contains(&id)) {
-                let story = [
-                    format!("{} was told to start room {room} anew", history.name),
-                    format!("what it held last is not gone: {held:?}"),
-                ];
-                self.breach(Fault::Noticed, Invariant::Complete, story);
+    fn check_needed(&mut self, history: &History, lost: &HashSet<EventId>) {
+        let mut held: HashMap<RoomId, Option<EventId>> = HashMap::new();
+        for noted in &history.records {
+            let (room, position) = match &noted.record {
+                Record::Heard(heard) => (heard.room, Some(heard.id)),
+                Record::Began { room, position } => (*room, *position),
+                Record::Reset { room, position, reason } => {
+                    let before = held.get(room).copied().flatten();
+                    if *reason == ResetReason::UnknownPosition && !before.is_some_and(|id| lost.contains(&id)) {
+                        let story = [
+                            format!("{} was told to start room {room} anew", history.name),
+                            format!("what it held last is not gone: {before:?}"),
+                        ];
+                        self.breach(Fault::Noticed, Invariant::Complete, story);
+                    }
+                    (*room, *position)
+                }
+                _ => continue,
+            };
+            held.insert(room, position);
+        }
+    }
+
+    /// Whoever holds an acknowledgement of what is gone was answered after the copy was begun, and was told afterwards that the log is
+    /// another one, or is out of the room.
+    fn check_answers_told(&mut self, history: &History, cut: &Cut<'_>) {
+        let mut open: HashMap<RoomId, Vec<String>> = HashMap::new();
+        for noted in &history.records {
+            if let Some(room) = begins_or_ends(&noted.record) {
+                open.remove(&room);
+            }
+            let Record::Acked { client_id, id, n } = &noted.record else { continue };
+            if !cut.lost.contains(id) {
+                continue;
+            }
+            let holds = format!("{} holds an acknowledgement: {client_id} is {id}, number {n}", history.name);
+            if noted.at < cut.put_back.copied {
+                let why = "it came before the copy was begun, and is not in it".to_owned();
+                self.breach(Fault::Lost, Invariant::Durable, [holds, why]);
+            } else if let Some(room) = cut.said_in.get(client_id) {
+                open.entry(*room).or_default().push(holds);
             }
         }
-    }
-
-    /// What was said and answered in the log that is gone, and is gone with it: acknowledged after the copy was begun, and before the
-    /// client was told to start the room anew; refused then; or a change of a message that is gone.
-    fn dropped(
-        &mut self,
-        history: &History,
-        put_back: &PutBack,
-        cut: &Cut,
-        lost: &HashSet<EventId>,
-    ) -> HashSet<ClientId> {
-        let mut dropped = HashSet::new();
-        let mut changes: HashSet<ClientId> = HashSet::new();
-        for (place, noted) in history.records.iter().enumerate() {
-            match &noted.record {
-                Record::Said { client_id, saying, .. }
-                    if saying.message().is_some_and(|message| lost.contains(&message)) =>
-                {
-                    changes.insert(*client_id);
-                }
-                Record::Acked { client_id, id, n } if lost.contains(id) => {
-                    let room = cut.rooms.get(client_id);
-                    let told = room.and_then(|room| cut.reset.get(room)).is_some_and(|reset| place < *reset);
-                    let holds = format!("{} holds an acknowledgement: {client_id} is {id}, number {n}", history.name);
-                    let why = if noted.at < put_back.copied {
-                        "it came before the copy was begun, and is not in it"
-                    } else if !told && history.listening != Listening::NotAtAll {
-                        "it is gone, and nobody told the client afterwards to start the room anew"
-                    } else {
-                        dropped.insert(*client_id);
-                        continue;
-                    };
-                    self.breach(Fault::Lost, Invariant::Durable, [holds, why.to_owned()]);
-                    dropped.insert(*client_id);
-                }
-                Record::Refused { client_id, .. } if noted.at < put_back.restored || changes.contains(client_id) => {
-                    dropped.insert(*client_id);
-                }
-                _ => {}
-            }
+        if history.listening == Listening::NotAtAll {
+            return;
         }
-        dropped
-    }
-}
-
-/// Heard before the client was told to start anew, or after; where it was not, in both logs.
-fn in_room(cut: &Cut, room: RoomId, place: usize, early: bool) -> (bool, bool) {
-    cut.reset.get(&room).map_or((early, true), |reset| (place < *reset, place >= *reset))
-}
-
-/// A record of the log that there is now: what was told to start anew begins there.
-fn begun(noted: &Noted, place: usize, cut: &Cut) -> Noted {
-    match noted.record {
-        Record::Reset { room, position, .. } if cut.reset.get(&room) == Some(&place) => {
-            Noted { at: noted.at, record: Record::Began { room, position } }
+        for holds in open.into_values().flatten() {
+            let why = "it is gone, and nobody told the client afterwards to start the room anew".to_owned();
+            self.breach(Fault::Lost, Invariant::Durable, [holds, why]);
         }
-        _ => noted.clone(),
     }
-}
-
-/// Breaks a good run in the ways that only a restore knows; whether each is caught. Nothing where the run has no place for one.
-#[must_use]
-pub fn tamper(truth: &Truth, put_back: &PutBack, histories: &[History]) -> Vec<(&'static str, Option<bool>)> {
-    let is_caught = |put_back: &PutBack, histories: &[History], fault: Fault| {
-        let verdict = check_put_back(truth, put_back, histories, Stage::AtRest);
-        verdict.breaches.iter().any(|breach| breach.fault == fault)
-    };
-    let lost = put_back.lost();
-    let is_reset = |noted: &Noted| matches!(noted.record, Record::Reset { .. });
-    let untold = histories.iter().position(|history| history.records.iter().any(is_reset)).map(|which| {
-        let mut histories = histories.to_vec();
-        histories[which].records.retain(|noted| !is_reset(noted));
-        is_caught(put_back, &histories, Fault::Differs)
-    });
-    let gone = histories.iter().flat_map(|history| &history.records).find_map(|noted| match noted.record {
-        Record::Acked { id, .. } if lost.contains(&id) => Some(noted.at),
-        _ => None,
-    });
-    let copied_later = gone.map(|at| {
-        let put_back = PutBack { copied: at + Duration::from_nanos(1), ..put_back.clone() };
-        is_caught(&put_back, histories, Fault::Lost)
-    });
-    let needless = histories.iter().position(|history| {
-        history.listening != Listening::NotAtAll && history.records.iter().any(|noted| noted.at > put_back.restored)
-    });
-    let needless = needless.and_then(|which| {
-        let mut histories = histories.to_vec();
-        let records = &mut histories[which].records;
-        let heard = records.iter().rev().find_map(|noted| match &noted.record {
-            Record::Heard(heard) if !lost.contains(&heard.id) => Some((noted.at, heard.room, heard.id)),
-            _ => None,
-        });
-        let (at, room, id) = heard?;
-        let record = Record::Reset { room, position: Some(id), reason: ResetReason::UnknownPosition };
-        records.push(Noted { at: at.max(put_back.restored), record });
-        Some(is_caught(put_back, &histories, Fault::Noticed))
-    });
-    let kept = put_back.copy.events.iter().position(|event| event.client_id.is_some()).map(|place| {
-        let id = put_back.copy.events[place].id;
-        let mut truth = truth.clone();
-        truth.events.retain(|event| event.id != id);
-        let verdict = check_put_back(&truth, put_back, histories, Stage::AtRest);
-        verdict.breaches.iter().any(|breach| breach.fault == Fault::Lost)
-    });
-    vec![
-        ("a client is not told to start anew", untold),
-        ("what was acknowledged before the copy is gone", copied_later),
-        ("a client is told to start anew without need", needless),
-        ("what was in the copy is gone", kept),
-    ]
 }

@@ -3,8 +3,9 @@
 //! Owns: the records. Refuses to know: how they were gathered, and what makes them right.
 
 use super::Invariant;
+use super::deed::Deed;
 use homeroom_protocol::{ClientId, ConversationId, EventId, Mark, PersonId, ResetReason, RoomId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Truth {
     pub marks: Vec<StoredMark>,
     /// Who should be in which room by the school's own files; nothing where nobody knows.
     pub planned: Option<BTreeSet<Place>>,
+    /// Who joined or left which room during the run in a log that is gone: they may have been refused for what this one does not show.
+    pub moved: BTreeSet<(RoomId, PersonId)>,
 }
 
 /// Somebody's place in a room.
@@ -192,6 +195,15 @@ pub enum Record {
         /// Read up to here; 0 when that was not said.
         read: u64,
     },
+    /// It said so of a log that is gone. What was on its way then may be stored in this one, and need not be.
+    MarkedInGone {
+        /// Which.
+        conversation: ConversationId,
+        /// Delivered up to here.
+        delivered: u64,
+        /// Read up to here; 0 when that was not said.
+        read: u64,
+    },
     /// It was told how far somebody's marks are.
     Told {
         /// In which conversation.
@@ -204,83 +216,45 @@ pub enum Record {
         /// The marks in it: its own, and those that it may know of.
         marks: Vec<(ConversationId, Mark)>,
     },
+    /// It took a fresh snapshot of a room that it was told to start anew.
+    Anew(Anew),
+    /// It sent another content under a client id that it had used.
+    Reused {
+        /// Which.
+        client_id: ClientId,
+        /// The other content.
+        text: String,
+        /// What it was answered, in so many words, unless that it is a conflict.
+        wrong: Option<String>,
+    },
     /// It did something that only a hostile client does.
     Did(Deed),
     /// It noticed a breach itself.
     Anomaly(Invariant, String),
 }
 
-/// What is counted, so that a run in which it never happened is not taken for a good one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Deed {
-    /// A message was stored.
-    Posted,
-    /// A message was changed.
-    Edited,
-    /// A message was taken back.
-    Retracted,
-    /// A client said how far it has come.
-    Marked,
-    /// Somebody was added to a room.
-    Joined,
-    /// Somebody was removed from a room.
-    Left,
-    /// A client began a room anew because what it may see had changed.
-    Reset,
-    /// The same client id was sent over two sockets at once.
-    SentTwice,
-    /// Another content was sent under a client id that was used.
-    Contradicted,
-    /// A client read far slower than it was sent to.
-    ReadSlowly,
-    /// A client stopped reading, and asked for more all the same.
-    StoppedReading,
-    /// A client broke its connection and came back at once.
-    CameBack,
-    /// A client was away for seconds.
-    WasAway,
+/// A room as a snapshot shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anew {
+    /// Which.
+    pub room: RoomId,
+    /// It was taken after the client was told to go on after this event.
+    pub position: Option<EventId>,
+    /// The last number of each conversation in its list, and the newest message, as shown.
+    pub conversations: BTreeMap<ConversationId, (u64, Option<Shown>)>,
+    /// The newest messages of one of them.
+    pub page: Option<Page>,
 }
 
-impl Deed {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Posted,
-        Self::Edited,
-        Self::Retracted,
-        Self::Marked,
-        Self::Joined,
-        Self::Left,
-        Self::Reset,
-        Self::SentTwice,
-        Self::Contradicted,
-        Self::ReadSlowly,
-        Self::StoppedReading,
-        Self::CameBack,
-        Self::WasAway,
-    ];
-}
-
-/// What everybody does, in every run.
-pub const USUAL: [Deed; 4] = [Deed::Posted, Deed::Edited, Deed::Retracted, Deed::Marked];
-
-impl fmt::Display for Deed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Posted => "messages posted",
-            Self::Edited => "messages edited",
-            Self::Retracted => "messages taken back",
-            Self::Marked => "marks said",
-            Self::Joined => "people added to rooms",
-            Self::Left => "people removed from rooms",
-            Self::Reset => "rooms begun anew by a client",
-            Self::SentTwice => "client ids sent over two sockets at once",
-            Self::Contradicted => "client ids used for another content",
-            Self::ReadSlowly => "stretches read slowly",
-            Self::StoppedReading => "times reading was stopped",
-            Self::CameBack => "connections broken and made again",
-            Self::WasAway => "absences of seconds",
-        })
-    }
+/// A page of a conversation's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Of which.
+    pub conversation: ConversationId,
+    /// Newest first, each with its number.
+    pub messages: Vec<(u64, Shown)>,
+    /// Whether there are older ones.
+    pub more: bool,
 }
 
 /// Something said.

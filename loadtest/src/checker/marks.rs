@@ -21,19 +21,30 @@ struct Said {
 
 /// Everything that was said about marks.
 struct Sayings {
+    /// Of this log, and of one that is gone: a mark may be on its way for a while.
     by_key: HashMap<Key, Vec<Said>>,
+    /// Of this log only, in the end.
+    lasting: HashMap<Key, (u64, u64)>,
     watched: HashSet<PersonId>,
 }
 
 impl Sayings {
     fn new(histories: &[&History]) -> Self {
         let mut by_key: HashMap<Key, Vec<Said>> = HashMap::new();
+        let mut lasting: HashMap<Key, (u64, u64)> = HashMap::new();
         for history in histories {
             for noted in &history.records {
-                if let Record::Marked { conversation, delivered, read } = noted.record {
-                    let said = Said { at: noted.at, delivered: delivered.max(read), read };
-                    by_key.entry((conversation, history.person)).or_default().push(said);
-                }
+                let (conversation, delivered, read) = match noted.record {
+                    Record::Marked { conversation, delivered, read } => {
+                        let last = lasting.entry((conversation, history.person)).or_default();
+                        *last = (last.0.max(delivered).max(read), last.1.max(read));
+                        (conversation, delivered, read)
+                    }
+                    Record::MarkedInGone { conversation, delivered, read } => (conversation, delivered, read),
+                    _ => continue,
+                };
+                let said = Said { at: noted.at, delivered: delivered.max(read), read };
+                by_key.entry((conversation, history.person)).or_default().push(said);
             }
         }
         for said in by_key.values_mut() {
@@ -44,7 +55,7 @@ impl Sayings {
                 (said.delivered, said.read) = (delivered, read);
             }
         }
-        Self { by_key, watched: histories.iter().map(|history| history.person).collect() }
+        Self { by_key, lasting, watched: histories.iter().map(|history| history.person).collect() }
     }
 
     /// The furthest that was said up to a moment, or at all.
@@ -158,10 +169,10 @@ impl Case<'_> {
         ends: &HashMap<ConversationId, (RoomId, u64)>,
         stored: &HashMap<Key, Mark>,
     ) {
-        for (key, said) in &sayings.by_key {
-            let (Some(said), Some((room, end))) = (said.last(), ends.get(&key.0)) else { continue };
+        for (key, (delivered, read)) in &sayings.lasting {
+            let Some((room, end)) = ends.get(&key.0) else { continue };
             let is = stored.get(key).map_or((0, 0), |mark| (mark.delivered, mark.read));
-            let wanted = (said.delivered.min(*end), said.read.min(*end));
+            let wanted = (*delivered.min(end), *read.min(end));
             let lacks = is.0 < wanted.0 || is.1 < wanted.1;
             if lacks && !self.index.members.changed_during_run(key.1, *room) {
                 let story = [

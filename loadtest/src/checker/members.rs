@@ -61,13 +61,16 @@ pub struct Members {
     stays: HashMap<(RoomId, PersonId), Vec<Stay>>,
     /// Rooms in which somebody joined or left during the run.
     changed: BTreeSet<RoomId>,
+    /// Who joined or left which room in a log that is gone.
+    moved_before: BTreeSet<(RoomId, PersonId)>,
 }
 
 impl Members {
     /// Reads them off the log.
     #[must_use]
     pub fn new(truth: &Truth) -> Self {
-        let mut members = Self::default();
+        let changed = truth.moved.iter().map(|(room, _)| *room).collect();
+        let mut members = Self { changed, moved_before: truth.moved.clone(), stays: HashMap::new() };
         for event in &truth.events {
             let Some(member) = event.member else { continue };
             let Place { room, person, student } = member.place;
@@ -125,7 +128,8 @@ impl Members {
         self.stays(person, event.room).iter().any(|stay| {
             stay.is_for(event.conversation)
                 && stay.joined < event.seq
-                && stay.left.is_none_or(|left| until.is_some_and(|until| left > until))
+                // Staff may have heard of their own leaving as the last thing.
+                && stay.left.is_none_or(|left| until.is_some_and(|until| left >= until))
         })
     }
 
@@ -148,13 +152,14 @@ impl Members {
     /// Whether a person joined or left the room during the run.
     #[must_use]
     pub fn changed_during_run(&self, person: PersonId, room: RoomId) -> bool {
-        self.stays(person, room).iter().any(Stay::is_of_run)
+        self.moved_before.contains(&(room, person)) || self.stays(person, room).iter().any(Stay::is_of_run)
     }
 
     /// Whether a person joined or left any room during the run.
     #[must_use]
     pub fn has_moved(&self, person: PersonId) -> bool {
-        self.stays.iter().any(|((_, who), stays)| *who == person && stays.iter().any(Stay::is_of_run))
+        self.moved_before.iter().any(|(_, who)| *who == person)
+            || self.stays.iter().any(|((_, who), stays)| *who == person && stays.iter().any(Stay::is_of_run))
     }
 
     /// Whether anybody joined or left the room during the run.
@@ -167,6 +172,11 @@ impl Members {
     pub fn rooms(&self, person: PersonId) -> impl Iterator<Item = RoomId> + '_ {
         let is_there = |stays: &[Stay]| stays.iter().any(|stay| stay.left.is_none());
         self.stays.iter().filter(move |((_, who), stays)| *who == person && is_there(stays)).map(|((room, _), _)| *room)
+    }
+
+    /// Who joined or left which room during the run.
+    pub fn moved(&self) -> impl Iterator<Item = (RoomId, PersonId)> + '_ {
+        self.stays.iter().filter(|(_, stays)| stays.iter().any(Stay::is_of_run)).map(|(key, _)| *key)
     }
 
     /// Who is where at the end.

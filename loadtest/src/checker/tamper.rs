@@ -2,9 +2,10 @@
 //!
 //! Owns: one small damage of each kind, at a place chosen by seed. Refuses to know: how it is found.
 
+use super::epochs::{PutBack, judge};
 use super::history::{Heard, History, Kind, Listening, Member, Noted, Record, Stored, StoredMark, Truth};
 use super::members::REVOKED_WITHIN;
-use super::{Fault, Stage, check};
+use super::{Fault, Stage};
 use homeroom_protocol::{ConversationId, EventId, PersonId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -81,11 +82,17 @@ impl Tampering {
 
     /// Whether the checker finds this damage in a run that was good. Nothing when the run has no place for it.
     #[must_use]
-    pub fn is_caught(self, truth: &Truth, histories: &[History], random: &mut fastrand::Rng) -> Option<bool> {
+    pub fn is_caught(
+        self,
+        truth: &Truth,
+        put_back: Option<&PutBack>,
+        histories: &[History],
+        random: &mut fastrand::Rng,
+    ) -> Option<bool> {
         let (mut truth, mut histories) = (truth.clone(), histories.to_vec());
         self.apply(&mut truth, &mut histories, random)?;
         let histories: Vec<&History> = histories.iter().collect();
-        let verdict = check(&truth, &histories, Stage::AtRest);
+        let verdict = judge(&truth, put_back, &histories, Stage::AtRest);
         Some(verdict.breaches.iter().any(|breach| breach.fault == self.fault()))
     }
 

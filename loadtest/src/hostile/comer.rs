@@ -5,7 +5,8 @@
 use super::Servers;
 use crate::cast::Player;
 use crate::checker::Invariant;
-use crate::checker::history::{Deed, Listening, Record};
+use crate::checker::deed::Deed;
+use crate::checker::history::{Listening, Record};
 use crate::diary::{Clock, Diary};
 use crate::participant::Act;
 use homeroom_client::{Backoff, Client, Options, Progress};

@@ -5,7 +5,8 @@
 use super::Servers;
 use super::ear::{self, Ear};
 use crate::cast::Player;
-use crate::checker::history::{Deed, Listening};
+use crate::checker::deed::Deed;
+use crate::checker::history::Listening;
 use crate::diary::{Clock, Diary};
 use crate::participant::Act;
 use crate::wire::Wire;

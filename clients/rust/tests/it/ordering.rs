@@ -1,6 +1,6 @@
 //! The outbox against a server: order, retries, lost acknowledgements, restarts.
 
-use crate::fake::{Fake, draft, post, until};
+use crate::fake::{self, Fake, draft, post, until};
 use homeroom_client::*;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -160,4 +160,30 @@ async fn marks_and_history_are_carried() {
     };
     let (page, ()) = tokio::join!(page, answer);
     assert!(page.more);
+}
+
+#[tokio::test]
+async fn who_was_out_of_a_room_may_be_given_lower_numbers_when_they_are_back() {
+    let fake = Fake::start().await;
+    let room = RoomId::new();
+    let (client, mut updates) = Client::start(fake.options()).unwrap();
+    let (mut peer, _) = fake.welcome(&[room]).await;
+    let answered = async |peer: &mut fake::Peer, n| {
+        let sending = client.post(post(room, "a word")).await.unwrap();
+        let (reference, _) = peer.hear_post().await;
+        peer.ack(reference, EventId::new(), n).await;
+        sending.await.unwrap();
+    };
+    answered(&mut peer, 9).await;
+    peer.say(&ServerFrame::Left { room }).await;
+    // Meanwhile an older copy of the log was put back.
+    let title = "Class 4B".to_owned();
+    peer.say(&ServerFrame::Joined { room: RoomPosition { room, role: Role::Guardian, title, position: None } }).await;
+    answered(&mut peer, 4).await;
+    let second = until(&mut updates, |update| match update {
+        Update::Anomaly(anomaly) => panic!("{anomaly}"),
+        Update::Acked(receipt) => (receipt.n == 4).then_some(receipt),
+        _ => None,
+    });
+    second.await;
 }

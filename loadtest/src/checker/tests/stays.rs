@@ -165,3 +165,13 @@ fn places_are_those_of_the_schools_files() {
     school.truth.planned = Some(planned);
     assert_eq!(school.broken(), [(Fault::Misplaced, Invariant::Sight)]);
 }
+
+#[test]
+fn who_heard_of_their_own_leaving_has_heard_all_before_it() {
+    let mut school = School::day();
+    school.leave(0);
+    assert_eq!(school.broken(), []);
+    let (records, place) = school.heard(0, 3);
+    records.remove(place);
+    assert_eq!(school.broken(), [(Fault::Lost, Invariant::Complete)]);
+}
