@@ -42,10 +42,10 @@ pub struct Standing {
     pub open: usize,
     /// The last number heard, by conversation.
     pub heard: BTreeMap<ConversationId, u64>,
-    /// The highest number acknowledged, and when, by room and conversation.
-    pub acked: BTreeMap<(RoomId, ConversationId), (u64, Duration)>,
-    /// The rooms that it knows itself in, and when it last began there.
-    pub rooms: BTreeMap<RoomId, Duration>,
+    /// The highest number acknowledged, by room and conversation.
+    pub acked: BTreeMap<(RoomId, ConversationId), End>,
+    /// The rooms that it knows itself in, and where it last began there.
+    pub rooms: BTreeMap<RoomId, Beginning>,
     /// How often the connection was lost.
     pub lost: u64,
     /// How often it was lost, or could not be made, in another way than by the server's own good-bye.
@@ -53,6 +53,33 @@ pub struct Standing {
     /// The longest time without one, until what was missed began to come.
     pub longest_gap: Duration,
     away_since: Option<Duration>,
+}
+
+/// How far a conversation goes, as far as somebody was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// Its highest number.
+    pub n: u64,
+    /// When its acknowledgement came.
+    pub at: Duration,
+    /// As which event.
+    pub id: EventId,
+}
+
+/// Where a client began in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    at: Duration,
+    position: Option<EventId>,
+}
+
+impl Beginning {
+    /// Whether what ends there was in the log already: acknowledged before, or, where the acknowledgement came later, not after the
+    /// position: ids of one room rise, as they are given while it is locked and all nodes have one clock.
+    #[must_use]
+    pub fn is_after(&self, end: &End) -> bool {
+        self.at >= end.at || self.position >= Some(end.id)
+    }
 }
 
 /// The diary of one client. Clones are the same diary.
@@ -115,7 +142,7 @@ impl Diary {
     /// It starts in a room where it was not before.
     pub fn begin(&self, room: RoomId, position: Option<EventId>) {
         let at = self.shared.clock.now();
-        self.standing().rooms.insert(room, at);
+        self.standing().rooms.insert(room, Beginning { at, position });
         self.note(Record::Began { room, position });
     }
 
@@ -126,12 +153,12 @@ impl Diary {
     }
 
     /// Something said is durable.
-    pub fn acked(&self, place: (RoomId, ConversationId), n: u64) {
-        let at = self.shared.clock.now();
+    pub fn acked(&self, place: (RoomId, ConversationId), id: EventId, n: u64) {
+        let end = End { n, at: self.shared.clock.now(), id };
         let mut standing = self.standing();
-        let highest = standing.acked.entry(place).or_insert((n, at));
-        if n > highest.0 {
-            *highest = (n, at);
+        let highest = standing.acked.entry(place).or_insert(end);
+        if n > highest.n {
+            *highest = end;
         }
     }
 
@@ -157,7 +184,7 @@ impl Diary {
             Update::Event(event) => self.event(event),
             Update::Reset { room, position, reason } => {
                 let at = self.shared.clock.now();
-                self.standing().rooms.insert(*room, at);
+                self.standing().rooms.insert(*room, Beginning { at, position: *position });
                 self.note(Record::Reset { room: *room, position: *position, reason: *reason });
             }
             Update::Left(room) => self.leave(*room),

@@ -206,7 +206,7 @@ impl Participant {
         let Receipt { client_id, id, n } = receipt;
         self.diary.note(Record::Acked { client_id, id, n });
         let Some((place, is_post)) = self.open.remove(&client_id) else { return };
-        self.diary.acked((place.room, place.conversation()), n);
+        self.diary.acked((place.room, place.conversation()), id, n);
         if is_post && self.is_seldom_used(place) && self.random.bool() {
             // In a room where little is said, so that the message is still among its newest when it is taken back.
             self.retract(place, id).await;

@@ -9,7 +9,7 @@ use crate::checker::epochs::{self, PutBack};
 use crate::checker::history::{History, Listening, Record, Truth};
 use crate::checker::tamper::Tampering;
 use crate::checker::{Breach, Counts, Fault, Invariant, Stage, Verdict};
-use crate::diary::Diary;
+use crate::diary::{Diary, End};
 use crate::roll::Roll;
 use crate::store::Store;
 use futures_util::future::join_all;
@@ -31,8 +31,8 @@ const SOME: usize = 3;
 /// How long a fresh snapshot may take.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(10);
 
-/// The highest number acknowledged, and when, by room and conversation.
-pub type Ends = BTreeMap<(RoomId, ConversationId), (u64, Duration)>;
+/// The highest number acknowledged, by room and conversation.
+pub type Ends = BTreeMap<(RoomId, ConversationId), End>;
 
 /// How far each conversation goes, by what was acknowledged.
 #[must_use]
@@ -54,9 +54,9 @@ pub fn have_heard(diaries: &[Diary], roll: &Roll, ends: &Ends) -> bool {
     let is_there = |diary: &&Diary| diary.listening() == Listening::AtOnce && !diary.standing().away;
     diaries.iter().filter(is_there).all(|diary| {
         let standing = diary.standing();
-        ends.iter().all(|((room, conversation), (end, at))| {
-            standing.rooms.get(room).is_none_or(|began| began >= at)
-                || standing.heard.get(conversation).is_some_and(|heard| heard >= end)
+        ends.iter().all(|((room, conversation), end)| {
+            standing.rooms.get(room).is_none_or(|began| began.is_after(end))
+                || standing.heard.get(conversation).is_some_and(|heard| *heard >= end.n)
                 || !roll.sees(diary.person(), *room, *conversation)
         })
     })
@@ -68,10 +68,12 @@ pub fn missing(diaries: &[Diary], roll: &Roll, ends: &Ends) -> Vec<String> {
     let of_one = |diary: &Diary| {
         let one = std::slice::from_ref(diary);
         let misses = ends.iter().find(|(place, end)| !have_heard(one, roll, &Ends::from([(**place, **end)])));
-        misses.map(|((room, conversation), (end, at))| {
+        misses.map(|((room, conversation), End { n, at, .. })| {
             let heard = diary.standing().heard.get(conversation).copied();
             let (name, at) = (diary.history().name.clone(), at.as_secs_f64());
-            format!("{name} lacks number {end} of {conversation} in room {room}, acknowledged at {at:.2} s; heard: {heard:?}")
+            format!(
+                "{name} lacks number {n} of {conversation} in room {room}, acknowledged at {at:.2} s; heard: {heard:?}"
+            )
         })
     };
     diaries.iter().filter_map(of_one).take(SOME).collect()

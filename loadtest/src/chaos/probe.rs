@@ -132,7 +132,7 @@ impl Line {
         };
         let receipt = answer.map_err(|error| failed(&error))?;
         self.diary.note(Record::Acked { client_id, id: receipt.id, n: receipt.n });
-        self.diary.acked((room, conversation), receipt.n);
+        self.diary.acked((room, conversation), receipt.id, receipt.n);
         Ok(began.elapsed())
     }
 }

@@ -94,7 +94,7 @@ impl Twin {
         let note = async |side: &mut Side| match side.ask(token, self.place, client_id, &text).await {
             Answer::Acked(id, n) => {
                 self.diary.note(Record::Acked { client_id, id, n });
-                self.diary.acked((room, conversation), n);
+                self.diary.acked((room, conversation), id, n);
             }
             Answer::Refused(fault) => {
                 self.diary.note(Record::Refused { client_id, why: format!("{:?}: {fault}", fault.code) });
@@ -111,7 +111,7 @@ impl Twin {
             // Where the first content is gone with a log that is gone, the checker takes this one for it.
             if let Answer::Acked(id, n) = answer {
                 self.diary.note(Record::Acked { client_id, id, n });
-                self.diary.acked((room, conversation), n);
+                self.diary.acked((room, conversation), id, n);
             }
             self.diary.note(Record::Reused { client_id, text, wrong });
         }
