@@ -12,7 +12,7 @@ mod node;
 mod postgres;
 
 use futures_util::{StreamExt, stream};
-use homeroom::bus::{Bus, News, Waiting};
+use homeroom::bus::local::Exchange;
 use homeroom::db::{Db, Engine};
 use homeroom::live::tail::Tails;
 use homeroom::log::bell::Bell;
@@ -32,18 +32,6 @@ const CHANGING: usize = 10;
 /// Looks of each node.
 const ROUNDS: usize = 200;
 
-/// Nothing comes by it: the bell alone tells.
-struct Silent;
-
-impl Bus for Silent {
-    fn publish(&self, _: News) {}
-    fn hold(&self, _: RoomId) {}
-    fn release(&self, _: RoomId) {}
-    fn waiting(&self) -> Waiting {
-        Waiting::default()
-    }
-}
-
 /// A node's end of the bell.
 struct Listening {
     tails: Tails,
@@ -52,7 +40,9 @@ struct Listening {
 
 impl Listening {
     async fn holding(db: &Db, rooms: &[RoomId]) -> Self {
-        let tails = Tails::new(db.clone(), Arc::new(Silent), true, Traces::off());
+        // Nobody else is on its bus: the bell alone tells.
+        let (silent, _) = Exchange::default().join(Arc::default());
+        let tails = Tails::new(db.clone(), Arc::new(silent), true, Traces::off());
         let hold = |room: &RoomId| {
             let (tails, room) = (tails.clone(), *room);
             async move { tails.hold(room, 0).await.map(drop) }
