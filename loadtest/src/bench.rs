@@ -17,6 +17,7 @@ mod report;
 mod slow;
 mod statistics;
 mod storm;
+mod turns;
 mod writes;
 
 pub use line::{Found, Line, Round, Target};
@@ -92,14 +93,6 @@ pub struct Budget {
     pub window: Duration,
     /// Whether there is time for all sizes.
     pub full: bool,
-}
-
-impl Budget {
-    /// Which of the two comes first alternates, so that what drifts helps neither.
-    #[must_use]
-    pub fn ours_first(round: u32) -> bool {
-        round.is_multiple_of(2)
-    }
 }
 
 impl Cell {

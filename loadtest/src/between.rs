@@ -88,8 +88,7 @@ async fn gather(options: &Options, cluster: &Cluster) -> Result<Halves, Failure>
         teachers_per_class: 1,
         students: (options.members * options.rooms) as usize,
         classes_per_student: 1,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     });
     let (store, ids) = people::move_in(cluster, &school).await?;
     let signed_in = people::write_in(&store, &ids, &school.people()).await?;

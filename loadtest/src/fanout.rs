@@ -126,8 +126,7 @@ async fn gather(
         teachers_per_class: needed,
         students: (options.members * options.rooms / rooms_each).max(1) as usize,
         classes_per_student: rooms_each as usize,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     });
     let files = folder.join("school");
     std::fs::create_dir(&files)?;

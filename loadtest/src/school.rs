@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-/// How large a school, and how it is woven.
-#[derive(Debug, Clone, Copy)]
+/// How large a school, and how it is woven. By default nobody is there, and each student has one guardian of their own.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Plan {
     /// Classes.
     pub classes: usize,
@@ -268,14 +268,7 @@ mod tests {
 
     #[test]
     fn teachers_come_in_the_order_of_their_classes() {
-        let plan = Plan {
-            classes: 12,
-            teachers_per_class: 1,
-            students: 1,
-            classes_per_student: 1,
-            second_guardian_every: 0,
-            sibling_every: 0,
-        };
+        let plan = Plan { classes: 12, teachers_per_class: 1, students: 1, classes_per_student: 1, ..Plan::default() };
         let people = School::new(plan).people();
         assert_eq!(
             (people[2].as_str(), people[11].as_str(), people[12].as_str()),

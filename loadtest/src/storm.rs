@@ -62,8 +62,7 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
         teachers_per_class: 1,
         students: options.clients as usize,
         classes_per_student: options.rooms_each as usize,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     });
     let mut cluster = Cluster::start(&surroundings.server, 2, 0, &[]).await?;
     let outcome = LocalSet::new().run_until(Box::pin(strike(options, surroundings, &mut cluster, &school))).await;

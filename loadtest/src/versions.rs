@@ -66,8 +66,7 @@ impl Scene {
             teachers_per_class: 1,
             students: 2,
             classes_per_student: 1,
-            second_guardian_every: 0,
-            sibling_every: 0,
+            ..Plan::default()
         });
         let (store, ids) = people::move_in(cluster, &school).await?;
         let (guardian, other) = (School::guardian(0), School::guardian(1));

@@ -83,6 +83,19 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Makes the school and starts the server, and a bare one beside it.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub async fn beside_bare(
+        surroundings: &Surroundings,
+        plan: Plan,
+        languages: usize,
+    ) -> Result<(Self, Bare), Failure> {
+        let ground = Self::open(surroundings, plan, languages).await?;
+        Ok((ground, Bare::start(bare::Options { gather: false }, surroundings.server_core).await?))
+    }
+
     /// Makes the school and starts the server.
     ///
     /// # Errors
@@ -125,6 +138,35 @@ pub struct Crowd {
     server: Server,
 }
 
+/// The same crowd at both.
+pub struct Pair {
+    /// At Homeroom.
+    pub ours: Crowd,
+    /// At a bare server.
+    pub bare: Crowd,
+}
+
+impl Pair {
+    /// Connects everybody to both, and lets a short window of each go by that counts for nothing.
+    ///
+    /// # Errors
+    /// When one of them does not come up, or somebody can't connect.
+    pub async fn open(
+        surroundings: &Surroundings,
+        shape: Shape,
+        options: bare::Options,
+        short: Duration,
+    ) -> Result<Self, Failure> {
+        let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
+        let bare = Crowd::at_bare(surroundings, shape, options).await?;
+        ours.window(short).await?;
+        // The same bytes on the wire.
+        bare.field.frame_bytes.set(ours.field.frame_bytes.get());
+        bare.window(short).await?;
+        Ok(Self { ours, bare })
+    }
+}
+
 enum Server {
     Homeroom(Box<Ground>),
     Bare(#[expect(dead_code, reason = "killed when dropped")] Bare),
@@ -142,8 +184,7 @@ impl Crowd {
             teachers_per_class: needed,
             students: shape.members * shape.rooms,
             classes_per_student: 1,
-            second_guardian_every: 0,
-            sibling_every: 0,
+            ..Plan::default()
         };
         let ground = Ground::open(surroundings, plan, shape.languages).await?;
         let server = ground.node.listens_on();

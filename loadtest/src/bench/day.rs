@@ -3,13 +3,14 @@
 //! Owns: who says how much at which hour, and why. Refuses to know: what the figures are compared for.
 
 use super::crowd::{Ground, TEXT};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::field::{self, Field, Kind};
 use crate::fanout::figures::Figures;
 use crate::node::Bare;
 use crate::school::Plan;
 use crate::wire::Wire;
-use crate::{Failure, Surroundings, bare};
+use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use homeroom_protocol::{Address, RoomId};
 use std::rc::Rc;
@@ -80,27 +81,19 @@ pub async fn day(surroundings: &Surroundings, budget: &Budget) -> Result<Found, 
         teachers_per_class: 1,
         students: CLASSES * FAMILIES,
         classes_per_student: 1,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     };
-    let ground = Ground::open(surroundings, plan, 8).await?;
-    let bare = Bare::start(bare::Options { gather: false }, surroundings.server_core).await?;
+    let (ground, bare) = Ground::beside_bare(surroundings, plan, 8).await?;
     let (ours, bares) = (at_homeroom(&ground).await?, at_bare(&bare).await?);
-    let count = budget.rounds.min(ROUNDS);
-    let bar = surroundings.bar(count.into(), "days");
-    let mut rounds = Vec::new();
-    for round in 0..count {
-        rounds.push(if Budget::ours_first(round) {
-            let ours = ours.play().await?;
-            bares.field.frame_bytes.set(300);
-            (ours, bares.play().await?)
-        } else {
-            let bare = bares.play().await?;
-            (ours.play().await?, bare)
-        });
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let rounds = rounds(surroundings, budget.rounds.min(ROUNDS), async |round| {
+        let bare = async {
+            // The same bytes on the wire.
+            bares.field.frame_bytes.set(ours.field.frame_bytes.get());
+            bares.play().await
+        };
+        in_turn(round, ours.play(), bare).await
+    })
+    .await?;
     Ok(tell(&rounds).into())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns: which crowds are measured for it, and how storing and delivering are told apart. Refuses to know: what a crowd does.
 
-use super::crowd::{Crowd, Presence, Shape, TEXT};
+use super::crowd::{Crowd, Pair, Presence, Shape, TEXT};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::figures::Figures;
 use crate::{Failure, Surroundings, bare};
@@ -70,15 +71,10 @@ pub async fn large(surroundings: &Surroundings, budget: &Budget) -> Result<Found
 pub async fn languages(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let eight = Crowd::at_homeroom(surroundings, Shape { languages: 8, ..SCHOOL }, Presence::Everybody).await?;
     let one = Crowd::at_homeroom(surroundings, SCHOOL, Presence::Everybody).await?;
-    let mut rounds = Vec::new();
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    for round in 0..budget.rounds {
-        let (first, second) = if Budget::ours_first(round) { (&eight, &one) } else { (&one, &eight) };
-        let (first, second) = (first.window(budget.window).await?, second.window(budget.window).await?);
-        rounds.push(if Budget::ours_first(round) { (first, second) } else { (second, first) });
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        in_turn(round, eight.window(budget.window), one.window(budget.window)).await
+    })
+    .await?;
     let line = Line {
         name: "CPU per delivery, 1 × 1000, families who read in 8 languages".to_owned(),
         unit: "µs",
@@ -149,14 +145,14 @@ const SAMPLED: &str = "The kernel tells user space from its own part only by sam
 const WITHOUT: &str = "Ours less what an announcement costs in a second Homeroom with the same school, at the same rate, in the same \
                        rounds, where nobody but the authors is connected: what remains is the fan-out.";
 
-/// Rounds of all, after one short window of each that counts for nothing.
+/// Rounds of all that is compared.
 async fn measure(
     surroundings: &Surroundings,
     budget: &Budget,
     shape: Shape,
     options: bare::Options,
 ) -> Result<Vec<Both>, Failure> {
-    let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
+    let Pair { ours, bare } = Pair::open(surroundings, shape, options, budget.window / 4).await?;
     let storing = match shape.in_flight {
         Some(_) => None,
         None => Some(Crowd::at_homeroom(surroundings, shape, Presence::TeachersOnly).await?),
@@ -165,26 +161,10 @@ async fn measure(
         Some(storing) => storing.window(budget.window).await.map(Some),
         None => Ok(None),
     };
-    let bare = Crowd::at_bare(surroundings, shape, options).await?;
-    let short = budget.window / 4;
-    ours.window(short).await?;
-    // The same bytes on the wire.
-    bare.field.frame_bytes.set(ours.field.frame_bytes.get());
-    bare.window(short).await?;
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    let mut rounds = Vec::new();
-    for round in 0..budget.rounds {
-        let both = if Budget::ours_first(round) {
-            let ours = ours.window(budget.window).await?;
-            Both { ours, bare: bare.window(budget.window).await?, storing: store().await? }
-        } else {
-            let bare = bare.window(budget.window).await?;
-            let storing = store().await?;
-            Both { bare, storing, ours: ours.window(budget.window).await? }
-        };
-        rounds.push(both);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(rounds)
+    let beside = async || Ok((bare.window(budget.window).await?, store().await?));
+    rounds(surroundings, budget.rounds, async |round| {
+        let (ours, (bare, storing)) = in_turn(round, ours.window(budget.window), beside()).await?;
+        Ok(Both { ours, bare, storing })
+    })
+    .await
 }

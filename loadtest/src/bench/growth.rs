@@ -2,8 +2,9 @@
 //!
 //! Owns: sizes, and the power of the size by which the cost grows. Refuses to know: what a crowd does.
 
-use super::crowd::{Crowd, Presence, Shape, TEXT};
+use super::crowd::{Pair, Shape, TEXT};
 use super::plot::{Axis, Curve, Plot};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target, statistics};
 use crate::{Failure, Surroundings, bare};
 
@@ -38,23 +39,16 @@ pub async fn growth(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
 async fn measure(surroundings: &Surroundings, budget: &Budget, members: usize) -> Result<Size, Failure> {
     let rate = DELIVERIES / members as f64;
     let shape = Shape { rooms: 1, members, rate, in_flight: None, languages: 1, text: TEXT };
-    let ours = Crowd::at_homeroom(surroundings, shape, Presence::Everybody).await?;
-    let bare = Crowd::at_bare(surroundings, shape, bare::Options { gather: false }).await?;
-    ours.window(budget.window / 2).await?;
-    bare.field.frame_bytes.set(ours.field.frame_bytes.get());
-    bare.window(budget.window / 2).await?;
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    let mut size = Size { members, rounds: Vec::new(), client: 0.0 };
-    for round in 0..budget.rounds {
-        let (first, second) = if Budget::ours_first(round) { (&ours, &bare) } else { (&bare, &ours) };
-        let (first, second) = (first.window(budget.window).await?, second.window(budget.window).await?);
-        let (ours, bare) = if Budget::ours_first(round) { (first, second) } else { (second, first) };
-        size.rounds.push(Round { ours: ours.cpu, yardstick: bare.cpu });
-        size.client = size.client.max(ours.own_share.max(bare.own_share) / 100.0);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(size)
+    let options = bare::Options { gather: false };
+    let Pair { ours, bare } = Pair::open(surroundings, shape, options, budget.window / 2).await?;
+    let mut client = 0.0_f64;
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let (ours, bare) = in_turn(round, ours.window(budget.window), bare.window(budget.window)).await?;
+        client = client.max(ours.own_share.max(bare.own_share) / 100.0);
+        Ok(Round { ours: ours.cpu, yardstick: bare.cpu })
+    })
+    .await?;
+    Ok(Size { members, rounds, client })
 }
 
 /// By which power of the size the figures grow: the slope of the straight line through their logarithms.

@@ -4,6 +4,7 @@
 
 use super::crowd::Ground;
 use super::plot::{Axis, Curve, Plot};
+use super::turns::in_turn;
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::field;
 use crate::node::Bare;
@@ -12,7 +13,7 @@ use crate::process::{Cpu, resident};
 use crate::school::Plan;
 use crate::storm::{self, Positions};
 use crate::wire::Wire;
-use crate::{Failure, Surroundings, bare};
+use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::io;
 use std::net::SocketAddr;
@@ -46,11 +47,9 @@ pub async fn idle(surroundings: &Surroundings, budget: &Budget) -> Result<Found,
         teachers_per_class: 1,
         students: MOST,
         classes_per_student: CLASSES_EACH,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     };
-    let ground = Ground::open(surroundings, plan, 1).await?;
-    let bare = Bare::start(bare::Options { gather: false }, surroundings.server_core).await?;
+    let (ground, bare) = Ground::beside_bare(surroundings, plan, 1).await?;
     let (homeroom, process) = (ground.node.listens_on(), ground.node.process().ok_or(Failure::Gone)?);
     storm::announce(1, &ground.rooms, &ground.teachers, homeroom).await?;
     let known = positions(homeroom, &ground.families).await?;
@@ -60,15 +59,9 @@ pub async fn idle(surroundings: &Surroundings, budget: &Budget) -> Result<Found,
     let mut heap = (Vec::new(), Vec::new());
     for (number, families) in ground.families.chunks(chunk).take(budget.rounds as usize + 1).enumerate() {
         let number = number as u32;
-        let ours = || grow(process, homeroom_families(homeroom, families, &known), families.len());
-        let bares = || grow(bare.process().unwrap_or_default(), bare_members(&bare, families.len()), families.len());
-        let (ours, bares) = if Budget::ours_first(number) {
-            let ours = ours().await?;
-            (ours, bares().await?)
-        } else {
-            let bares = bares().await?;
-            (ours().await?, bares)
-        };
+        let ours = grow(process, homeroom_families(homeroom, families, &known), families.len());
+        let bares = grow(bare.process().unwrap_or_default(), bare_members(&bare, families.len()), families.len());
+        let (ours, bares) = in_turn(number, ours, bares).await?;
         wires.extend(ours.0);
         wires.extend(bares.0);
         let connections = (wires.len() / 2) as f64;

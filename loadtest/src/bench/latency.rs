@@ -8,8 +8,9 @@
 //! acknowledgement, or to the first reader's having it, whatever came sooner, less what a ping and its pong take in the same window (the
 //! median): that trip is ours to pay, as the yardstick's way in is.
 
-use super::crowd::{Crowd, Ground, Presence, Shape, TEXT};
+use super::crowd::{Crowd, Ground, Pair, Shape, TEXT};
 use super::plot::{Axis, Curve, Plot};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::wire::Wire;
 use crate::{Failure, Surroundings, bare};
@@ -35,31 +36,18 @@ struct Both {
 
 /// p50 and p99.
 pub async fn latency(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
-    let ours = Crowd::at_homeroom(surroundings, SHAPE, Presence::Everybody).await?;
-    let bare = Crowd::at_bare(surroundings, SHAPE, bare::Options { gather: false }).await?;
+    let options = bare::Options { gather: false };
+    let Pair { ours, bare } = Pair::open(surroundings, SHAPE, options, budget.window / 4).await?;
     let trips = Rc::new(RefCell::new(Vec::new()));
     let ground = ours.ground().ok_or(Failure::Gone)?;
     let pinger = tokio::task::spawn_local(ping(pinging(ground).await?, Rc::clone(&trips)));
-    let short = budget.window / 4;
-    ours.window(short).await?;
-    bare.field.frame_bytes.set(ours.field.frame_bytes.get());
-    bare.window(short).await?;
     // Tails need many announcements.
     let window = budget.window * 2;
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    let mut rounds = Vec::new();
-    for round in 0..budget.rounds {
-        let both = if Budget::ours_first(round) {
-            let ours = at_homeroom(&ours, &trips, window).await?;
-            Both { bare: at_bare(&bare, window).await?, ..ours }
-        } else {
-            let bare = at_bare(&bare, window).await?;
-            Both { bare, ..at_homeroom(&ours, &trips, window).await? }
-        };
-        rounds.push(both);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let (ours, bare) = in_turn(round, at_homeroom(&ours, &trips, window), at_bare(&bare, window)).await?;
+        Ok(Both { bare, ..ours })
+    })
+    .await?;
     pinger.abort();
     tell(&rounds)
 }

@@ -96,8 +96,7 @@ impl Posters {
             teachers_per_class: 1,
             students: 1,
             classes_per_student: 1,
-            second_guardian_every: 0,
-            sibling_every: 0,
+            ..Plan::default()
         });
         let files = folder.path().join("school");
         std::fs::create_dir(&files)?;

@@ -4,6 +4,7 @@
 //! server does with it.
 
 use super::crowd::{Crowd, Presence, Shape};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::figures::Figures;
 use crate::wire::Wire;
@@ -25,20 +26,10 @@ const ASKS: Duration = Duration::from_millis(60);
 pub async fn slow(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let crowd = Crowd::at_homeroom(surroundings, SHAPE, Presence::Everybody).await?;
     crowd.window(budget.window / 4).await?;
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    let mut rounds = Vec::new();
-    for round in 0..budget.rounds {
-        let both = if Budget::ours_first(round) {
-            let with = with_slow_one(&crowd, budget.window).await?;
-            (with, crowd.window(budget.window).await?)
-        } else {
-            let without = crowd.window(budget.window).await?;
-            (with_slow_one(&crowd, budget.window).await?, without)
-        };
-        rounds.push(both);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        in_turn(round, with_slow_one(&crowd, budget.window), crowd.window(budget.window)).await
+    })
+    .await?;
     let ground = crowd.ground().ok_or(Failure::Gone)?;
     let behind = ground.node.metric("homeroom_fell_behind_total").await.ok_or(Failure::Gone)?;
     if behind < f64::from(budget.rounds) {

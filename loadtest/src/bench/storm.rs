@@ -4,6 +4,7 @@
 //! Refuses to know: why they were gone; `homeroom-loadtest storm` kills a node of a cluster for it.
 
 use super::crowd::Ground;
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::field;
 use crate::node::Bare;
@@ -12,7 +13,7 @@ use crate::process::Cpu;
 use crate::school::Plan;
 use crate::storm::{self, Positions};
 use crate::wire::Wire;
-use crate::{Failure, Surroundings, bare};
+use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,11 +44,9 @@ pub async fn storm(surroundings: &Surroundings, budget: &Budget) -> Result<Found
         teachers_per_class: 1,
         students: FAMILIES,
         classes_per_student: CLASSES_EACH,
-        second_guardian_every: 0,
-        sibling_every: 0,
+        ..Plan::default()
     };
-    let ground = Ground::open(surroundings, plan, 1).await?;
-    let bare = Bare::start(bare::Options { gather: false }, surroundings.server_core).await?;
+    let (ground, bare) = Ground::beside_bare(surroundings, plan, 1).await?;
     let bar = surroundings.bar(FAMILIES as u64, "connecting");
     let server = ground.node.listens_on();
     let mut positions = stream::iter(&ground.families)
@@ -60,21 +59,10 @@ pub async fn storm(surroundings: &Surroundings, budget: &Budget) -> Result<Found
         .try_collect::<Vec<_>>()
         .await?;
     bar.finish_and_clear();
-    let count = budget.rounds.min(ROUNDS);
-    let bar = surroundings.bar(count.into(), "storms");
-    let mut rounds = Vec::new();
-    for round in 0..count {
-        let both = if Budget::ours_first(round) {
-            let ours = at_homeroom(&ground, &mut positions).await?;
-            (ours, at_bare(&bare).await?)
-        } else {
-            let bare = at_bare(&bare).await?;
-            (at_homeroom(&ground, &mut positions).await?, bare)
-        };
-        rounds.push(both);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let rounds = rounds(surroundings, budget.rounds.min(ROUNDS), async |round| {
+        in_turn(round, at_homeroom(&ground, &mut positions), at_bare(&bare)).await
+    })
+    .await?;
     Ok(tell(&rounds).into())
 }
 

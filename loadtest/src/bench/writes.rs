@@ -6,7 +6,8 @@
 //! Client, server and database share all cores, and so do yardstick and database: with two cores, binding one of them to one would
 //! decide the outcome.
 
-use super::posters::{Engine, Posters, SESSIONS, Window};
+use super::posters::{Engine, Posters, SESSIONS};
+use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::bare::messages::Paced;
 use crate::bare::{postgres, sqlite};
@@ -27,22 +28,19 @@ pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Fo
     let _cores = Cores::share(surroundings);
     let posters = Posters::open(surroundings, Engine::Postgres).await?;
     let mut bare = beside(&posters).await?;
-    let (mut few, mut many, mut client) = (Vec::new(), Vec::new(), 0.0_f64);
-    for round in 0..budget.rounds {
-        let mut ours = None;
-        if Budget::ours_first(round) {
-            ours = Some(posters.busy(budget.window).await?);
-        }
-        let batches = bare.store(FEW, BATCH, true, budget.window).await?.per_second();
-        let singles = bare.store(MANY, 1, true, budget.window).await?.per_second();
-        let ours = match ours {
-            Some(ours) => ours,
-            None => posters.busy(budget.window).await?,
+    let mut client = 0.0_f64;
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let bare = async {
+            let batches = bare.store(FEW, BATCH, true, budget.window).await?.per_second();
+            Ok((batches, bare.store(MANY, 1, true, budget.window).await?.per_second()))
         };
+        let (ours, (batches, singles)) = in_turn(round, posters.busy(budget.window), bare).await?;
         client = client.max(ours.own_share);
-        few.push(Round { ours: ours.per_second, yardstick: batches });
-        many.push(Round { ours: ours.per_second, yardstick: singles });
-    }
+        let beside = |yardstick| Round { ours: ours.per_second, yardstick };
+        Ok((beside(batches), beside(singles)))
+    })
+    .await?;
+    let (few, many) = rounds.into_iter().unzip();
     let line = |yardstick, target, rounds| Line {
         name: format!("durable posts a second, PostgreSQL, {SESSIONS} rooms"),
         unit: "/s",
@@ -64,20 +62,14 @@ pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
     let _cores = Cores::share(surroundings);
     let posters = Posters::open(surroundings, Engine::Sqlite).await?;
     let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), SESSIONS).await?;
-    let (mut rounds, mut client) = (Vec::new(), 0.0_f64);
-    for round in 0..budget.rounds {
-        let mut ours = None;
-        if Budget::ours_first(round) {
-            ours = Some(posters.busy(budget.window).await?);
-        }
-        let yardstick = bare.store(BATCH, true, budget.window).await?.per_second();
-        let ours = match ours {
-            Some(ours) => ours,
-            None => posters.busy(budget.window).await?,
-        };
+    let mut client = 0.0_f64;
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let bare = async { Ok(bare.store(BATCH, true, budget.window).await?.per_second()) };
+        let (ours, yardstick) = in_turn(round, posters.busy(budget.window), bare).await?;
         client = client.max(ours.own_share);
-        rounds.push(Round { ours: ours.per_second, yardstick });
-    }
+        Ok(Round { ours: ours.per_second, yardstick })
+    })
+    .await?;
     let line = Line {
         name: format!("durable posts a second, SQLite FULL, {SESSIONS} rooms"),
         unit: "/s",
@@ -97,20 +89,14 @@ pub async fn commit(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
     let mut bare = beside(&posters).await?;
     let most = posters.busy(budget.window).await?.per_second;
     let pace = Paced { rate: most / 2.0, most: BATCH, length: budget.window };
-    let (mut rounds, mut client) = (Vec::new(), 0.0_f64);
-    for round in 0..budget.rounds {
-        let mut ours = None;
-        if Budget::ours_first(round) {
-            ours = Some(posters.paced(pace.rate, budget.window).await?);
-        }
-        let yardstick = hundredth(bare.paced(FEW, pace, true).await?);
-        let Window { times, own_share, .. } = match ours {
-            Some(ours) => ours,
-            None => posters.paced(pace.rate, budget.window).await?,
-        };
-        client = client.max(own_share);
-        rounds.push(Round { ours: hundredth(times) - yardstick, yardstick });
-    }
+    let mut client = 0.0_f64;
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let bare = async { Ok(hundredth(bare.paced(FEW, pace, true).await?)) };
+        let (ours, yardstick) = in_turn(round, posters.paced(pace.rate, budget.window), bare).await?;
+        client = client.max(ours.own_share);
+        Ok(Round { ours: hundredth(ours.times) - yardstick, yardstick })
+    })
+    .await?;
     let line = Line {
         name: "time added to a commit, p99 at half load, PostgreSQL".to_owned(),
         unit: "ms",
