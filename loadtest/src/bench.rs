@@ -3,6 +3,7 @@
 //! Owns: which cells there are, in which order they run, how long each may take, and that one that fails does not take the others
 //! with it. Refuses to know: how a cell measures, and how the report looks.
 
+mod cores;
 mod crowd;
 mod day;
 mod deliveries;
@@ -18,6 +19,7 @@ mod slow;
 mod statistics;
 mod storm;
 mod turns;
+mod usage;
 mod writes;
 
 pub use line::{Found, Line, Round, Target};

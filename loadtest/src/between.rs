@@ -4,7 +4,8 @@
 //! Refuses to know: how a crowd behaves (see `fanout::field`).
 
 use crate::cluster::{Cluster, ClusterError};
-use crate::fanout::field::{self, Field, Kind};
+use crate::fanout::field::{Field, Kind};
+use crate::fanout::voices;
 use crate::people::{self, SignedIn};
 use crate::school::{Plan, School};
 use crate::{Failure, Surroundings};
@@ -104,17 +105,18 @@ async fn gather(options: &Options, cluster: &Cluster) -> Result<Halves, Failure>
     };
     let connecting = families.iter().enumerate().map(|(place, family): (usize, &SignedIn)| {
         let (server, field) = half(place);
-        async move { field::connect(server, &family.token).await.map(|wire| (wire, Rc::clone(field))) }
+        async move { voices::connect(server, &family.token).await.map(|wire| (wire, Rc::clone(field))) }
     });
     let wires: Vec<_> = stream::iter(connecting).buffer_unordered(32).try_collect().await?;
     for (wire, field) in wires {
-        tokio::task::spawn_local(field::listen(wire, field));
+        tokio::task::spawn_local(voices::listen(wire, field));
     }
     let rate = f64::from(options.deliveries) / f64::from(options.members);
-    let pace = field::Pace { teachers: teachers.len(), rate, text: 120 };
+    let pace = voices::Pace { teachers: teachers.len(), rate, text: 120 };
     for (class, teacher) in teachers.iter().enumerate() {
-        let wire = field::connect(first.listens_on(), &teacher.token).await?;
-        tokio::task::spawn_local(field::teach(wire, ids.room(class), class, pace, Rc::clone(&near)));
+        let wire = voices::connect(first.listens_on(), &teacher.token).await?;
+        let room = ids.room(class);
+        tokio::task::spawn_local(voices::teach(wire, room, class, pace, Rc::clone(&near)));
     }
     Ok(Halves { near, far })
 }

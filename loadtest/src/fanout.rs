@@ -1,10 +1,11 @@
 //! What a delivery costs, and how long it takes.
 //!
 //! Owns: the order of a run: a school, a server, a crowd, windows of measuring, and (to compare) a bare server measured
-//! in turn with Homeroom. Refuses to know: how a crowd behaves (`field`), and what is right to deliver (`kill`).
+//! in turn with Homeroom. Refuses to know: how a crowd behaves (`field`, `voices`), and what is right to deliver (`kill`).
 
 pub mod field;
 pub mod figures;
+pub mod voices;
 
 use self::field::{Field, Kind};
 use self::figures::Figures;
@@ -108,7 +109,7 @@ fn teachers_per_room(options: &Options) -> usize {
     match options.in_flight {
         // Under way at once, a teacher sends as fast as it may.
         Some(_) => 64_usize.div_ceil(rooms),
-        None => (options.rate / rooms as f64 / field::TEACHER_RATE).ceil().max(1.0) as usize,
+        None => (options.rate / rooms as f64 / voices::TEACHER_RATE).ceil().max(1.0) as usize,
     }
 }
 
@@ -167,12 +168,13 @@ async fn gather(
         cpu.total().as_micros() as f64 / counted
     );
     for wire in wires {
-        tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)));
+        tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)));
     }
-    let pace = field::Pace { teachers: teachers.len(), rate: options.rate, text: options.text as usize };
+    let pace = voices::Pace { teachers: teachers.len(), rate: options.rate, text: options.text as usize };
     for (place, teacher) in teachers.iter().enumerate() {
-        let wire = field::connect(node.listens_on(), &teacher.token).await?;
-        tokio::task::spawn_local(field::teach(wire, ids.room(place / needed), place, pace, Rc::clone(&field)));
+        let wire = voices::connect(node.listens_on(), &teacher.token).await?;
+        let room = ids.room(place / needed);
+        tokio::task::spawn_local(voices::teach(wire, room, place, pace, Rc::clone(&field)));
     }
     Ok(field)
 }
@@ -180,7 +182,7 @@ async fn gather(
 async fn connect_all(server: SocketAddr, people: &[SignedIn], bar: &ProgressBar) -> io::Result<Vec<Wire>> {
     stream::iter(people)
         .map(|person| async {
-            let wire = field::connect(server, &person.token).await;
+            let wire = voices::connect(server, &person.token).await;
             bar.inc(1);
             wire
         })
@@ -194,15 +196,15 @@ async fn gather_bare(options: &Options, bare: &Bare) -> Result<Rc<Field>, Failur
     let (rooms, needed) = (options.rooms, teachers_per_room(options));
     let field = Rc::new(Field::new(Kind::Bare, bare.process().ok_or(Failure::Gone)?, options.in_flight));
     for member in 0..options.members * rooms {
-        let wire = field::join(bare.listens_on(), member % rooms).await?;
-        tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)));
+        let wire = voices::join(bare.listens_on(), member % rooms).await?;
+        tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)));
     }
     let teachers = rooms as usize * needed;
-    let pace = field::Pace { teachers, rate: options.rate, text: options.text as usize };
+    let pace = voices::Pace { teachers, rate: options.rate, text: options.text as usize };
     for place in 0..teachers {
-        let wire = field::join(bare.listens_on(), (place / needed) as u32).await?;
+        let wire = voices::join(bare.listens_on(), (place / needed) as u32).await?;
         let room = homeroom_protocol::RoomId::default();
-        tokio::task::spawn_local(field::teach(wire, room, place, pace, Rc::clone(&field)));
+        tokio::task::spawn_local(voices::teach(wire, room, place, pace, Rc::clone(&field)));
     }
     Ok(field)
 }

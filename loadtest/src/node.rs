@@ -3,8 +3,13 @@
 //! Owns: a `homeroom serve` on a data folder that goes with it: starting, killing, starting again on the same port, and
 //! the other commands of the same binary. Refuses to know: what is done to it meanwhile.
 
-use crate::bare;
+mod bare;
+mod program;
+
+pub use bare::Bare;
+
 use homeroom_client::ServerAddress;
+use program::{Ports, bound, get, until_ready};
 use serde::Deserialize;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -12,14 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-
-/// How long a server may take until it listens: a recovery of its database is part of it.
-const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long it may take to leave when asked.
 const LEAVE_WITHIN: Duration = Duration::from_secs(40);
@@ -197,9 +197,10 @@ impl Node {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).map_err(run)?;
         let mut command = self.command();
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.port)).stderr(log);
-        let (child, ports) = until_ready(command).await.map_err(run)?.ok_or_else(|| self.not_ready())?;
-        self.port = ports.service;
-        self.metrics_port = ports.metrics.unwrap_or(0);
+        let (child, Ports { service, metrics }) =
+            until_ready(command).await.map_err(run)?.ok_or_else(|| self.not_ready())?;
+        self.port = service;
+        self.metrics_port = metrics.unwrap_or(0);
         self.child = Some(child);
         Ok(())
     }
@@ -290,92 +291,6 @@ impl Node {
         }
         Ok(output.stdout)
     }
-}
-
-/// A bare server, to compare with; killed when dropped.
-#[derive(Debug)]
-pub struct Bare {
-    child: Child,
-    port: u16,
-}
-
-impl Bare {
-    /// Starts one: this very program, under another command.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub async fn start(options: bare::Options, core: Option<usize>) -> Result<Self, NodeError> {
-        let run = |source| NodeError::Run { what: "the bare server", source };
-        let mut command = bound(&std::env::current_exe().map_err(run)?, core);
-        command.arg("bare-server");
-        if options.gather {
-            command.arg("--gather");
-        }
-        let not_ready = || NodeError::NotReady { log: String::new() };
-        let (child, ports) = until_ready(command).await.map_err(run)?.ok_or_else(not_ready)?;
-        Ok(Self { child, port: ports.service })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn listens_on(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// The process, while it runs.
-    #[must_use]
-    pub fn process(&self) -> Option<u32> {
-        self.child.id()
-    }
-}
-
-/// A program that ends with this process, and that the terminal's signals do not reach; on one processor if so wished.
-fn bound(program: &Path, core: Option<usize>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL"]).process_group(0);
-    if let Some(core) = core {
-        command.args(["taskset", "-c"]).arg(core.to_string());
-    }
-    command.arg(program);
-    command
-}
-
-/// Where a server listens on this machine.
-struct Ports {
-    service: u16,
-    metrics: Option<u16>,
-}
-
-/// Starts a server and reads its ports from the lines that say where it listens; nothing when it does not say it.
-async fn until_ready(mut command: Command) -> std::io::Result<Option<(Child, Ports)>> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let Some(stdout) = child.stdout.take() else { return Ok(None) };
-    let mut lines = BufReader::new(stdout).lines();
-    let ports = timeout(READY_WITHIN, async {
-        let port = |of: &str| of.split(['/', ' ']).next().and_then(|port| port.parse().ok());
-        let mut metrics = None;
-        while let Ok(Some(line)) = lines.next_line().await {
-            if let Some((_, of)) = line.split_once("metrics on http://127.0.0.1:") {
-                metrics = port(of);
-            } else if let Some((_, of)) = line.split_once("listening on http://127.0.0.1:") {
-                return port(of).map(|service| Ports { service, metrics });
-            }
-        }
-        None
-    });
-    let Ok(Some(ports)) = ports.await else { return Ok(None) };
-    // Whatever else it prints must not fill the pipe. Ends with the server.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(Some((child, ports)))
-}
-
-/// A page of a server on this machine, with its head.
-async fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").as_bytes()).await?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).await?;
-    Ok(page)
 }
 
 /// The server binary beside this one: both are built into the same folder.

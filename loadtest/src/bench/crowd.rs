@@ -4,8 +4,9 @@
 //! are compared for.
 
 use crate::cast::{CastError, Ids};
-use crate::fanout::field::{self, Field, Kind};
+use crate::fanout::field::{Field, Kind};
 use crate::fanout::figures::Figures;
+use crate::fanout::voices;
 use crate::node::{Bare, Node};
 use crate::people::{self, SignedIn};
 use crate::school::{Plan, School};
@@ -49,12 +50,12 @@ impl Shape {
     fn teachers_per_room(&self) -> usize {
         match self.in_flight {
             Some(_) => 64_usize.div_ceil(self.rooms),
-            None => (self.rate / self.rooms as f64 / field::TEACHER_RATE).ceil().max(1.0) as usize,
+            None => (self.rate / self.rooms as f64 / voices::TEACHER_RATE).ceil().max(1.0) as usize,
         }
     }
 
-    fn pace(&self) -> field::Pace {
-        field::Pace { teachers: self.rooms * self.teachers_per_room(), rate: self.rate, text: self.text }
+    fn pace(&self) -> voices::Pace {
+        voices::Pace { teachers: self.rooms * self.teachers_per_room(), rate: self.rate, text: self.text }
     }
 }
 
@@ -67,10 +68,8 @@ pub enum Presence {
     TeachersOnly,
 }
 
-/// A Homeroom with the shape's school, where everybody can sign in.
-pub struct Ground {
-    /// The server.
-    pub node: Node,
+/// Who can sign in, and where they are.
+pub struct Everybody {
     /// Class by class.
     pub rooms: Vec<RoomId>,
     /// Class by class.
@@ -79,6 +78,31 @@ pub struct Ground {
     pub families: Vec<SignedIn>,
     /// Whom each family's private conversations are about.
     pub about: Vec<About>,
+}
+
+impl Everybody {
+    /// Writes their logins into the database of an imported school.
+    ///
+    /// # Errors
+    /// When somebody is missing in it, or it can't be written.
+    pub async fn sign_in(store: &Store, ids: &Ids, school: &School, plan: Plan) -> Result<Self, CastError> {
+        let mut teachers = people::write_in(store, ids, &school.people()).await?;
+        let families = teachers.split_off(plan.classes * plan.teachers_per_class);
+        let about = |family| {
+            let guardian = ids.person(&School::guardian(family))?;
+            Ok(About { guardian, student: ids.person(&School::student(family))? })
+        };
+        let about = (0..plan.students).map(about).collect::<Result<_, CastError>>()?;
+        Ok(Self { rooms: (0..plan.classes).map(|class| ids.room(class)).collect(), teachers, families, about })
+    }
+}
+
+/// A Homeroom with the shape's school, where everybody can sign in.
+pub struct Ground {
+    /// The server.
+    pub node: Node,
+    /// Its school.
+    pub people: Everybody,
     _folder: TempDir,
 }
 
@@ -110,18 +134,11 @@ impl Ground {
         node.import(&files).await?;
         let store = Store::open(&node.database()).await?;
         let ids = Ids::read(&store, &school).await?;
-        let mut teachers = people::write_in(&store, &ids, &school.people()).await?;
+        let people = Everybody::sign_in(&store, &ids, &school, plan).await?;
         store.read_in(&LANGUAGES[..languages]).await?;
         store.close().await;
-        let about = |family| {
-            let guardian = ids.person(&School::guardian(family))?;
-            Ok(About { guardian, student: ids.person(&School::student(family))? })
-        };
-        let about = (0..plan.students).map(about).collect::<Result<_, CastError>>()?;
-        let families = teachers.split_off(plan.classes * plan.teachers_per_class);
         node.start().await?;
-        let rooms = (0..plan.classes).map(|class| ids.room(class)).collect();
-        Ok(Self { node, rooms, teachers, families, about, _folder: folder })
+        Ok(Self { node, people, _folder: folder })
     }
 }
 
@@ -190,16 +207,17 @@ impl Crowd {
         let server = ground.node.listens_on();
         let field = Rc::new(Field::new(Kind::Homeroom, ground.node.process().ok_or(Failure::Gone)?, shape.in_flight));
         let families = match everybody {
-            Presence::Everybody => ground.families.len(),
+            Presence::Everybody => ground.people.families.len(),
             Presence::TeachersOnly => 0,
         };
-        let connecting = ground.families.iter().take(families).map(|family| field::connect(server, &family.token));
+        let connecting =
+            ground.people.families.iter().take(families).map(|family| voices::connect(server, &family.token));
         let wires: Vec<_> = stream::iter(connecting).buffer_unordered(32).try_collect().await?;
-        wires.into_iter().for_each(|wire| drop(tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)))));
-        for (place, teacher) in ground.teachers.iter().enumerate() {
-            let wire = field::connect(server, &teacher.token).await?;
-            let room = ground.rooms[place / needed];
-            tokio::task::spawn_local(field::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
+        wires.into_iter().for_each(|wire| drop(tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)))));
+        for (place, teacher) in ground.people.teachers.iter().enumerate() {
+            let wire = voices::connect(server, &teacher.token).await?;
+            let room = ground.people.rooms[place / needed];
+            tokio::task::spawn_local(voices::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = families / shape.rooms + needed;
         Ok(Self { field, listeners, server: Server::Homeroom(Box::new(ground)) })
@@ -215,12 +233,13 @@ impl Crowd {
         let field = Rc::new(Field::new(Kind::Bare, bare.process().ok_or(Failure::Gone)?, shape.in_flight));
         let families = shape.members * shape.rooms;
         for member in 0..families {
-            let wire = field::join(server, (member % shape.rooms) as u32).await?;
-            tokio::task::spawn_local(field::listen(wire, Rc::clone(&field)));
+            let wire = voices::join(server, (member % shape.rooms) as u32).await?;
+            tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)));
         }
         for place in 0..shape.rooms * needed {
-            let wire = field::join(server, (place / needed) as u32).await?;
-            tokio::task::spawn_local(field::teach(wire, RoomId::default(), place, shape.pace(), Rc::clone(&field)));
+            let wire = voices::join(server, (place / needed) as u32).await?;
+            let room = RoomId::default();
+            tokio::task::spawn_local(voices::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = shape.members + needed;
         Ok(Self { field, listeners, server: Server::Bare(bare) })

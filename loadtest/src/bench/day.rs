@@ -5,8 +5,10 @@
 use super::crowd::{Ground, TEXT};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
-use crate::fanout::field::{self, Field, Kind};
+use crate::cast::Place;
+use crate::fanout::field::{Field, Kind};
 use crate::fanout::figures::Figures;
+use crate::fanout::voices;
 use crate::node::Bare;
 use crate::school::Plan;
 use crate::wire::Wire;
@@ -100,17 +102,22 @@ pub async fn day(surroundings: &Surroundings, budget: &Budget) -> Result<Found, 
 async fn at_homeroom(ground: &Ground) -> Result<Cast, Failure> {
     let server = ground.node.listens_on();
     let field = Rc::new(Field::new(Kind::Homeroom, ground.node.process().ok_or(Failure::Gone)?, None));
-    let people = ground.teachers.iter().chain(&ground.families).map(|person| field::connect(server, &person.token));
+    let people = ground
+        .people
+        .teachers
+        .iter()
+        .chain(&ground.people.families)
+        .map(|person| voices::connect(server, &person.token));
     let wires: Vec<Wire> = stream::iter(people).buffered(32).try_collect().await?;
     let mut voices = Vec::new();
-    for (place, wire) in wires.into_iter().enumerate() {
-        let room = ground.rooms[place % CLASSES];
+    for (number, wire) in wires.into_iter().enumerate() {
+        let room = ground.people.rooms[number % CLASSES];
         // Families come after the teachers, student by student, and students go around the classes.
-        let to = match place.checked_sub(CLASSES) {
-            Some(family) => Address::Private(ground.about[family]),
+        let to = match number.checked_sub(CLASSES) {
+            Some(family) => Address::Private(ground.people.about[family]),
             None => Address::Announcements,
         };
-        voices.push(voice(wire, room, to, place, &field));
+        voices.push(voice(wire, Place { room, to }, number, &field));
     }
     let families = voices.split_off(CLASSES);
     Ok(Cast { field, teachers: voices, families })
@@ -119,27 +126,21 @@ async fn at_homeroom(ground: &Ground) -> Result<Cast, Failure> {
 async fn at_bare(bare: &Bare) -> Result<Cast, Failure> {
     let field = Rc::new(Field::new(Kind::Bare, bare.process().ok_or(Failure::Gone)?, None));
     let mut teachers = Vec::new();
-    for place in 0..CLASSES * (FAMILIES + 1) {
-        let wire = field::join(bare.listens_on(), (place % CLASSES) as u32).await?;
-        let voice = voice(wire, RoomId::default(), Address::Announcements, place, &field);
-        teachers.push(voice);
+    let place = Place { room: RoomId::default(), to: Address::Announcements };
+    for number in 0..CLASSES * (FAMILIES + 1) {
+        let wire = voices::join(bare.listens_on(), (number % CLASSES) as u32).await?;
+        teachers.push(voice(wire, place, number, &field));
     }
     Ok(Cast { field, teachers, families: Vec::new() })
 }
 
-fn voice(wire: Wire, room: RoomId, to: Address, place: usize, field: &Rc<Field>) -> Voice {
+fn voice(wire: Wire, place: Place, number: usize, field: &Rc<Field>) -> Voice {
     let (voice, due) = mpsc::channel(WAITING);
-    tokio::task::spawn_local(speak(wire, (room, to), place, due, Rc::clone(field)));
+    tokio::task::spawn_local(speak(wire, place, number, due, Rc::clone(field)));
     voice
 }
 
-async fn speak(
-    mut wire: Wire,
-    (room, to): (RoomId, Address),
-    place: usize,
-    mut due: mpsc::Receiver<Instant>,
-    field: Rc<Field>,
-) {
+async fn speak(mut wire: Wire, place: Place, number: usize, mut due: mpsc::Receiver<Instant>, field: Rc<Field>) {
     let mut reference = 0;
     loop {
         // Neither loses anything when it is dropped.
@@ -161,9 +162,9 @@ async fn speak(
             },
         };
         reference += 1;
-        let text = field::text(field.since_origin(should), place, TEXT);
+        let text = voices::text(field.since_origin(should), number, TEXT);
         let frame = match field.kind {
-            Kind::Homeroom => field::post(room, to, reference, text),
+            Kind::Homeroom => voices::post(place, reference, text),
             Kind::Bare => format!("{text:.<width$}", width = field.frame_bytes.get()),
         };
         if let Err(error) = wire.send(&frame).await {

@@ -5,11 +5,12 @@
 use super::crowd::Ground;
 use super::plot::{Axis, Curve, Plot};
 use super::turns::in_turn;
+use super::usage::Usage;
 use super::{Budget, Found, Line, Round, Target};
-use crate::fanout::field;
+use crate::fanout::voices;
 use crate::node::Bare;
 use crate::people::SignedIn;
-use crate::process::{Cpu, resident};
+use crate::process::resident;
 use crate::school::Plan;
 use crate::storm::{self, Positions};
 use crate::wire::Wire;
@@ -18,7 +19,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// Class rooms; the rooms themselves are there after the first round.
 const CLASSES: usize = 30;
@@ -51,13 +52,13 @@ pub async fn idle(surroundings: &Surroundings, budget: &Budget) -> Result<Found,
     };
     let (ground, bare) = Ground::beside_bare(surroundings, plan, 1).await?;
     let (homeroom, process) = (ground.node.listens_on(), ground.node.process().ok_or(Failure::Gone)?);
-    storm::announce(1, &ground.rooms, &ground.teachers, homeroom).await?;
-    let known = positions(homeroom, &ground.families).await?;
+    storm::announce(1, &ground.people.rooms, &ground.people.teachers, homeroom).await?;
+    let known = positions(homeroom, &ground.people.families).await?;
 
     let bar = surroundings.bar(budget.rounds.into(), "rounds");
     let (mut wires, mut rounds) = (Vec::new(), Vec::new());
     let mut heap = (Vec::new(), Vec::new());
-    for (number, families) in ground.families.chunks(chunk).take(budget.rounds as usize + 1).enumerate() {
+    for (number, families) in ground.people.families.chunks(chunk).take(budget.rounds as usize + 1).enumerate() {
         let number = number as u32;
         let ours = grow(process, homeroom_families(homeroom, families, &known), families.len());
         let bares = grow(bare.process().unwrap_or_default(), bare_members(&bare, families.len()), families.len());
@@ -101,7 +102,7 @@ async fn homeroom_families(server: SocketAddr, families: &[SignedIn], known: &Po
 }
 
 async fn bare_members(bare: &Bare, count: usize) -> io::Result<Vec<Wire>> {
-    let members = (0..count).map(|member| field::join(bare.listens_on(), (member % CLASSES) as u32));
+    let members = (0..count).map(|member| voices::join(bare.listens_on(), (member % CLASSES) as u32));
     stream::iter(members).buffer_unordered(AT_ONCE).try_collect().await
 }
 
@@ -110,20 +111,14 @@ async fn grow(
     connecting: impl Future<Output = io::Result<Vec<Wire>>>,
     count: usize,
 ) -> Result<(Vec<Wire>, Grown), Failure> {
-    let own = std::process::id();
-    let read = || Some((resident(process)?, Cpu::of(process)?, Cpu::of(own)?, Instant::now()));
-    let (memory, cpu, client, began) = read().ok_or(Failure::Gone)?;
+    let memory = resident(process).ok_or(Failure::Gone)?;
+    let usage = Usage::of([process])?;
     let wires = connecting.await?;
-    let took = began.elapsed();
-    let client = Cpu::of(own).ok_or(Failure::Gone)?.since(client);
+    let client = usage.until_now()?.client;
     sleep(SETTLE).await;
-    let after = read().ok_or(Failure::Gone)?;
-    let grown = Grown {
-        bytes: after.0.saturating_sub(memory) as f64 / count as f64,
-        cpu: after.1.since(cpu).total().as_secs_f64() * 1e6 / count as f64,
-        client: client.total().as_secs_f64() / took.as_secs_f64(),
-    };
-    Ok((wires, grown))
+    let after = resident(process).ok_or(Failure::Gone)?;
+    let bytes = after.saturating_sub(memory) as f64 / count as f64;
+    Ok((wires, Grown { bytes, cpu: usage.until_now()?.cpu[0] / count as f64, client }))
 }
 
 type Drawn = Vec<(f64, f64)>;

@@ -12,6 +12,7 @@ use super::crowd::{Crowd, Ground, Pair, Shape, TEXT};
 use super::plot::{Axis, Curve, Plot};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
+use crate::fanout::voices;
 use crate::wire::Wire;
 use crate::{Failure, Surroundings, bare};
 use hdrhistogram::Histogram;
@@ -53,11 +54,11 @@ pub async fn latency(surroundings: &Surroundings, budget: &Budget) -> Result<Fou
 }
 
 async fn pinging(ground: &Ground) -> Result<Wire, Failure> {
-    let family = ground.families.first().ok_or(Failure::Gone)?;
-    Ok(crate::fanout::field::connect(ground.node.listens_on(), &family.token).await?)
+    let family = ground.people.families.first().ok_or(Failure::Gone)?;
+    Ok(voices::connect(ground.node.listens_on(), &family.token).await?)
 }
 
-/// Until the connection ends.
+/// Pings until the connection ends, and notes how long each took.
 async fn ping(mut wire: Wire, trips: Rc<RefCell<Vec<Duration>>>) {
     while let Ok(trip) = wire.ping().await {
         trips.borrow_mut().push(trip);

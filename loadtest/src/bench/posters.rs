@@ -7,7 +7,7 @@
 
 use crate::cast::Ids;
 use crate::cluster::postgres::Postgres;
-use crate::fanout::field;
+use crate::fanout::voices;
 use crate::node::Node;
 use crate::people;
 use crate::process::Cpu;
@@ -120,7 +120,7 @@ impl Posters {
             error: RefCell::default(),
         });
         let server = node.listens_on();
-        let connecting = teachers.iter().map(|teacher| field::connect(server, &teacher.token));
+        let connecting = teachers.iter().map(|teacher| voices::connect(server, &teacher.token));
         let wires: Vec<Wire> = stream::iter(connecting).buffered(32).try_collect().await?;
         for (place, wire) in wires.into_iter().enumerate() {
             tokio::task::spawn_local(post(wire, ids.room(place), place, Rc::clone(&shared)));

@@ -61,12 +61,12 @@ pub async fn slow(surroundings: &Surroundings, budget: &Budget) -> Result<Found,
 
 async fn with_slow_one(crowd: &Crowd, window: Duration) -> Result<Figures, Failure> {
     let ground = crowd.ground().ok_or(Failure::Gone)?;
-    let family = ground.families.first().ok_or(Failure::Gone)?;
+    let family = ground.people.families.first().ok_or(Failure::Gone)?;
     let mut wire = Wire::open_narrow(ground.node.listens_on()).await?;
     let hello = ClientFrame::Hello { token: Some(family.token.clone()), positions: BTreeMap::new() };
     wire.send(&codec::encode_client(&hello).map_err(std::io::Error::other)?).await?;
     crowd.field.begin();
-    fill(&mut wire, ground.rooms[0]).await?;
+    fill(&mut wire, ground.people.rooms[0]).await?;
     let figures = crowd.window(window).await;
     drop(wire);
     figures

@@ -5,11 +5,11 @@
 
 use super::crowd::Ground;
 use super::turns::{in_turn, rounds};
+use super::usage::{Usage, Used};
 use super::{Budget, Found, Line, Round, Target};
-use crate::fanout::field;
+use crate::fanout::voices;
 use crate::node::Bare;
 use crate::people::SignedIn;
-use crate::process::Cpu;
 use crate::school::Plan;
 use crate::storm::{self, Positions};
 use crate::wire::Wire;
@@ -49,7 +49,7 @@ pub async fn storm(surroundings: &Surroundings, budget: &Budget) -> Result<Found
     let (ground, bare) = Ground::beside_bare(surroundings, plan, 1).await?;
     let bar = surroundings.bar(FAMILIES as u64, "connecting");
     let server = ground.node.listens_on();
-    let mut positions = stream::iter(&ground.families)
+    let mut positions = stream::iter(&ground.people.families)
         .map(|family| async {
             let joined = storm::join(server, &family.token, Positions::new()).await;
             bar.inc(1);
@@ -76,18 +76,18 @@ async fn at_homeroom(ground: &Ground, positions: &mut [Positions]) -> Result<Sto
         Ok::<_, Failure>(())
     };
     timeout(GONE_WITHIN, empty).await.map_err(|_| Failure::Broken("the server keeps who is gone".to_owned()))??;
-    storm::announce(1, &ground.rooms, &ground.teachers, node.listens_on()).await?;
+    storm::announce(1, &ground.people.rooms, &ground.people.teachers, node.listens_on()).await?;
     let pages = metric("homeroom_pages_read_total").await?;
-    let before = Before::now(process)?;
-    let backs = storm::come_back(node.listens_on(), &ground.families, positions.to_vec()).await?;
-    let (cpu, client) = before.since(process)?;
+    let before = Usage::of([process])?;
+    let backs = storm::come_back(node.listens_on(), &ground.people.families, positions.to_vec()).await?;
+    let used = before.until_now()?;
     let pages = metric("homeroom_pages_read_total").await? - pages;
     if let Some(wrong) = backs.iter().find(|back| back.heard != CLASSES_EACH) {
         return Err(Failure::breach(format!("{} events came instead of {CLASSES_EACH}", wrong.heard)));
     }
     let seconds = backs.iter().map(|back| back.took.as_secs_f64()).fold(0.0, f64::max);
-    renew(node.listens_on(), &ground.families, positions).await?;
-    Ok(Storm { seconds, pages: pages / (CLASSES + 1) as f64, cpu, client })
+    renew(node.listens_on(), &ground.people.families, positions).await?;
+    Ok(Storm { seconds, pages: pages / (CLASSES + 1) as f64, cpu: each(&used), client: used.client })
 }
 
 /// Where everybody stands now, as one family of each class is told.
@@ -115,36 +115,19 @@ async fn renew(
 
 async fn at_bare(bare: &Bare) -> Result<Storm, Failure> {
     let process = bare.process().ok_or(Failure::Gone)?;
-    let (before, began) = (Before::now(process)?, Instant::now());
-    let coming = (0..FAMILIES).map(|member| field::join(bare.listens_on(), (member % CLASSES) as u32));
+    let (before, began) = (Usage::of([process])?, Instant::now());
+    let coming = (0..FAMILIES).map(|member| voices::join(bare.listens_on(), (member % CLASSES) as u32));
     let wires: Vec<Wire> = try_join_all(coming).await?;
     let seconds = began.elapsed().as_secs_f64();
-    let (cpu, client) = before.since(process)?;
+    let used = before.until_now()?;
     drop(wires);
     // It takes its leave of them before the next round begins.
     sleep(Duration::from_secs(1)).await;
-    Ok(Storm { seconds, pages: 0.0, cpu, client })
+    Ok(Storm { seconds, pages: 0.0, cpu: each(&used), client: used.client })
 }
 
-struct Before {
-    server: Cpu,
-    own: Cpu,
-    at: Instant,
-}
-
-impl Before {
-    fn now(process: u32) -> Result<Self, Failure> {
-        let read = |process| Cpu::of(process).ok_or(Failure::Gone);
-        Ok(Self { server: read(process)?, own: read(std::process::id())?, at: Instant::now() })
-    }
-
-    /// The server's CPU for each, in microseconds, and this program's share of a processor.
-    fn since(&self, process: u32) -> Result<(f64, f64), Failure> {
-        let now = Self::now(process)?;
-        let cpu = now.server.since(self.server).total().as_secs_f64() * 1e6 / FAMILIES as f64;
-        let share = now.own.since(self.own).total().as_secs_f64() / (now.at - self.at).as_secs_f64();
-        Ok((cpu, share))
-    }
+fn each(used: &Used<1>) -> f64 {
+    used.cpu[0] / FAMILIES as f64
 }
 
 fn tell(rounds: &[(Storm, Storm)]) -> Vec<Line> {

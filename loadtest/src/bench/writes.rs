@@ -6,13 +6,13 @@
 //! Client, server and database share all cores, and so do yardstick and database: with two cores, binding one of them to one would
 //! decide the outcome.
 
+use super::cores::Cores;
 use super::posters::{Engine, Posters, SESSIONS};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::bare::messages::Paced;
 use crate::bare::{postgres, sqlite};
 use crate::{Failure, Surroundings};
-use std::process::Command;
 
 /// Messages in a bare batch.
 const BATCH: usize = 100;
@@ -124,35 +124,6 @@ async fn beside(posters: &Posters) -> Result<postgres::Bare, Failure> {
 fn hundredth(mut times: Vec<u64>) -> f64 {
     times.sort_unstable();
     times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| *time as f64 / 1e3)
-}
-
-/// This program, and what it starts, on all cores; bound again when it goes.
-struct Cores {
-    bound: bool,
-}
-
-impl Cores {
-    fn share(surroundings: &Surroundings) -> Self {
-        let bound = surroundings.server_core.is_some();
-        if bound {
-            bind("0-63");
-        }
-        Self { bound }
-    }
-}
-
-impl Drop for Cores {
-    fn drop(&mut self) {
-        if self.bound {
-            bind("1");
-        }
-    }
-}
-
-fn bind(cores: &str) {
-    let own = std::process::id().to_string();
-    // Where it can't be done, it could not be bound either.
-    let _bound = Command::new("taskset").args(["-pc", cores, &own]).output();
 }
 
 #[cfg(test)]

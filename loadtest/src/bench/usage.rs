@@ -1,0 +1,54 @@
+//! What processes used between two moments.
+//!
+//! Owns: reading their CPU and this program's own together. Refuses to know: whose they are.
+
+use crate::Failure;
+use crate::process::Cpu;
+use tokio::time::Instant;
+
+/// So far.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage<const N: usize> {
+    processes: [u32; N],
+    cpu: [Cpu; N],
+    own: Cpu,
+    at: Instant,
+}
+
+/// Between two readings.
+#[derive(Debug, Clone, Copy)]
+pub struct Used<const N: usize> {
+    /// Of each process, in microseconds.
+    pub cpu: [f64; N],
+    /// This program's share of a processor, 0 to 1.
+    pub client: f64,
+}
+
+impl<const N: usize> Usage<N> {
+    /// Of these processes.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn of(processes: [u32; N]) -> Result<Self, Failure> {
+        let mut cpu = [Cpu::default(); N];
+        for (cpu, process) in cpu.iter_mut().zip(processes) {
+            *cpu = Cpu::of(process).ok_or(Failure::Gone)?;
+        }
+        let own = Cpu::of(std::process::id()).ok_or(Failure::Gone)?;
+        Ok(Self { processes, cpu, own, at: Instant::now() })
+    }
+
+    /// Since then.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn until_now(&self) -> Result<Used<N>, Failure> {
+        let now = Self::of(self.processes)?;
+        let mut cpu = [0.0; N];
+        for (used, (now, before)) in cpu.iter_mut().zip(now.cpu.into_iter().zip(self.cpu)) {
+            *used = now.since(before).total().as_secs_f64() * 1e6;
+        }
+        let client = now.own.since(self.own).total().as_secs_f64() / (now.at - self.at).as_secs_f64();
+        Ok(Used { cpu, client })
+    }
+}
