@@ -82,6 +82,10 @@ pub enum Cell {
     Posts,
     /// The same on SQLite.
     PostsSqlite,
+    /// Durable posts a second into one room, on PostgreSQL.
+    Hot,
+    /// The same on SQLite.
+    HotSqlite,
     /// What our path adds to a commit.
     Commit,
 }
@@ -99,7 +103,7 @@ pub struct Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -113,6 +117,8 @@ impl Cell {
         Self::Day,
         Self::Posts,
         Self::PostsSqlite,
+        Self::Hot,
+        Self::HotSqlite,
         Self::Commit,
     ];
 
@@ -136,6 +142,8 @@ impl Cell {
             Self::Day => day::day(surroundings, budget).await,
             Self::Posts => writes::postgres(surroundings, budget).await,
             Self::PostsSqlite => writes::sqlite(surroundings, budget).await,
+            Self::Hot => writes::hot_postgres(surroundings, budget).await,
+            Self::HotSqlite => writes::hot_sqlite(surroundings, budget).await,
             Self::Commit => writes::commit(surroundings, budget).await,
         }
     }

@@ -1,11 +1,12 @@
-//! Teachers who post, each in a room of their own, through real sockets.
+//! People who post through real sockets: teachers, each in a room of their own, or guardians of one class, each in their conversation
+//! of the one room.
 //!
 //! Owns: a Homeroom on either engine, its sessions, and windows of measuring. Refuses to know: what the figures are compared with.
 //!
 //! Nobody else is connected: a delivery more for each post would be measured, and not the storing. A session may send twenty commands a
 //! second, so there are as many as are needed for more than any database takes.
 
-use crate::cast::Ids;
+use crate::cast::{CastError, Ids, Place};
 use crate::cluster::postgres::Postgres;
 use crate::fanout::voices;
 use crate::node::Node;
@@ -16,7 +17,7 @@ use crate::store::Store;
 use crate::wire::Wire;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use homeroom_protocol::{Address, ClientFrame, ClientId, Draft, Language, Ref, RoomId, codec};
+use homeroom_protocol::{About, Address, ClientFrame, ClientId, Draft, Language, Ref, codec};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,8 +26,11 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Sessions, each with a room of its own.
-pub const SESSIONS: usize = 2_000;
+/// Sessions, where each has a room of its own.
+pub const QUIET: usize = 2_000;
+/// Sessions in one room: sixteen thousand posts a second at most. Each event is held against everybody's view, so the room is no larger
+/// than that takes.
+pub const HOT: usize = 1_000;
 /// Posts under way at every moment: what two lanes hold in their transactions, and as much again that waits for the next.
 const UNDER_WAY: usize = 400;
 /// How soon a session posts again: sixteen times a second, below the server's limit.
@@ -40,6 +44,15 @@ const COOL_DOWN: Duration = Duration::from_millis(400);
 pub enum Engine {
     Postgres,
     Sqlite,
+}
+
+/// Into which rooms they post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rooms {
+    /// Teachers, each into a room of their own.
+    Each,
+    /// Guardians, all into the room of one class.
+    One,
 }
 
 /// What a window has shown.
@@ -63,9 +76,43 @@ struct Shared {
     error: RefCell<Option<String>>,
 }
 
+impl Rooms {
+    fn plan(self) -> Plan {
+        let (classes, students) = match self {
+            Self::Each => (QUIET, 1),
+            Self::One => (1, HOT),
+        };
+        Plan { classes, teachers_per_class: 1, students, classes_per_student: 1, ..Plan::default() }
+    }
+
+    /// How many of those who can sign in, teachers first, come before those who post.
+    fn silent(self) -> usize {
+        match self {
+            Self::Each => 0,
+            Self::One => 1,
+        }
+    }
+
+    /// Where those who post do so.
+    fn places(self, ids: &Ids) -> Result<Vec<Place>, CastError> {
+        let private = |family| {
+            let (guardian, student) = (School::guardian(family), School::student(family));
+            let about = About { guardian: ids.person(&guardian)?, student: ids.person(&student)? };
+            Ok(Place { room: ids.room(0), to: Address::Private(about) })
+        };
+        match self {
+            Self::Each => {
+                Ok((0..QUIET).map(|class| Place { room: ids.room(class), to: Address::Announcements }).collect())
+            }
+            Self::One => (0..HOT).map(private).collect(),
+        }
+    }
+}
+
 /// A Homeroom and who posts there.
 pub struct Posters {
     shared: Rc<Shared>,
+    sessions: usize,
     /// PostgreSQL, where it is that; the yardstick uses it, too.
     pub postgres: Option<Postgres>,
     /// A folder for the yardstick's file, on the same disk.
@@ -79,7 +126,7 @@ impl Posters {
     ///
     /// # Errors
     /// When something does not come up, or somebody can't connect.
-    pub async fn open(surroundings: &Surroundings, engine: Engine) -> Result<Self, Failure> {
+    pub async fn open(surroundings: &Surroundings, engine: Engine, rooms: Rooms) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("homeroom-bench-").tempdir()?;
         let home = folder.path().join("node");
         std::fs::create_dir(&home)?;
@@ -91,13 +138,7 @@ impl Posters {
         if let Some(postgres) = &postgres {
             node = node.with("HOMEROOM_DATABASE_URL", &postgres.url());
         }
-        let school = School::new(Plan {
-            classes: SESSIONS,
-            teachers_per_class: 1,
-            students: 1,
-            classes_per_student: 1,
-            ..Plan::default()
-        });
+        let school = School::new(rooms.plan());
         let files = folder.path().join("school");
         std::fs::create_dir(&files)?;
         school.write(&files)?;
@@ -107,8 +148,8 @@ impl Posters {
             None => Store::open(&node.database()).await?,
         };
         let ids = Ids::read(&store, &school).await?;
-        let mut teachers = people::write_in(&store, &ids, &school.people()).await?;
-        teachers.truncate(SESSIONS);
+        let signed_in = people::write_in(&store, &ids, &school.people()).await?;
+        let places = rooms.places(&ids)?;
         store.close().await;
         node.start().await?;
         let shared = Rc::new(Shared {
@@ -120,13 +161,16 @@ impl Posters {
             error: RefCell::default(),
         });
         let server = node.listens_on();
-        let connecting = teachers.iter().map(|teacher| voices::connect(server, &teacher.token));
+        let posting = &signed_in[rooms.silent()..][..places.len()];
+        let connecting = posting.iter().map(|person| voices::connect(server, &person.token));
         let wires: Vec<Wire> = stream::iter(connecting).buffered(32).try_collect().await?;
-        for (place, wire) in wires.into_iter().enumerate() {
-            tokio::task::spawn_local(post(wire, ids.room(place), place, Rc::clone(&shared)));
+        let sessions = wires.len();
+        for (number, (wire, place)) in wires.into_iter().zip(places).enumerate() {
+            let begins = number as f64 / sessions as f64;
+            tokio::task::spawn_local(post(wire, place, begins, Rc::clone(&shared)));
         }
         let yardsticks = folder.path().to_owned();
-        Ok(Self { shared, postgres, folder: yardsticks, node, _folder: folder })
+        Ok(Self { shared, sessions, postgres, folder: yardsticks, node, _folder: folder })
     }
 
     /// Posts as fast as it goes for as long.
@@ -142,7 +186,7 @@ impl Posters {
     /// # Errors
     /// As for [`busy`](Self::busy).
     pub async fn paced(&self, rate: f64, length: Duration) -> Result<Window, Failure> {
-        self.window(Duration::from_secs_f64(SESSIONS as f64 / rate), length).await
+        self.window(Duration::from_secs_f64(self.sessions as f64 / rate), length).await
     }
 
     async fn window(&self, pause: Duration, length: Duration) -> Result<Window, Failure> {
@@ -174,8 +218,9 @@ impl Shared {
     }
 }
 
-/// A teacher: posts, waits for the answer, and posts again when it is time and there is a place.
-async fn post(mut wire: Wire, room: RoomId, place: usize, shared: Rc<Shared>) {
+/// Somebody: posts, waits for the answer, and posts again when it is time and there is a place. `begins`: after which part of the pause
+/// between two posts.
+async fn post(mut wire: Wire, place: Place, begins: f64, shared: Rc<Shared>) {
     let mut reference = 0;
     let mut due = None;
     loop {
@@ -185,7 +230,7 @@ async fn post(mut wire: Wire, room: RoomId, place: usize, shared: Rc<Shared>) {
         }
         let pause = shared.pause.get();
         // They begin one after the other, so that the posts of all are evenly spaced.
-        let moment = *due.get_or_insert_with(|| Instant::now() + pause.mul_f64(place as f64 / SESSIONS as f64));
+        let moment = *due.get_or_insert_with(|| Instant::now() + pause.mul_f64(begins));
         sleep_until(moment).await;
         let Ok(_place) = shared.under_way.acquire().await else { return };
         if !shared.active.get() {
@@ -193,7 +238,7 @@ async fn post(mut wire: Wire, room: RoomId, place: usize, shared: Rc<Shared>) {
         }
         reference += 1;
         let sent = Instant::now();
-        if let Err(error) = answered(&mut wire, &announcement(room, reference)).await {
+        if let Err(error) = answered(&mut wire, &command(place, reference)).await {
             shared.error.replace(Some(error));
             return;
         }
@@ -218,13 +263,13 @@ async fn answered(wire: &mut Wire, command: &str) -> Result<(), String> {
 }
 
 /// About 300 bytes of JSON as it is stored.
-fn announcement(room: RoomId, reference: u32) -> String {
+fn command(Place { room, to }: Place, reference: u32) -> String {
     let text = "The trip to the museum is on Friday. Bring a packed lunch and a coat. ".repeat(3);
     let frame = ClientFrame::Post {
         reference: Ref(reference),
         room,
         client_id: ClientId::new(),
-        to: Address::Announcements,
+        to,
         draft: Draft { language: Language::english(), text, protected: Vec::new() },
         urgent: false,
     };

@@ -7,7 +7,7 @@
 //! decide the outcome.
 
 use super::cores::Cores;
-use super::posters::{Engine, Posters, SESSIONS};
+use super::posters::{Engine, HOT, Posters, QUIET, Rooms};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::bare::messages::Paced;
@@ -19,14 +19,19 @@ const BATCH: usize = 100;
 /// Bare connections with batches, and with one message each.
 const FEW: usize = 2;
 const MANY: usize = 32;
-const NOTE: &str = "Teachers post one by one, each into a room of their own, over as many sockets; counted are acknowledgements. The yardstick stores \
+const EACH: &str = "Teachers post one by one, each into a room of their own, over as many sockets; counted are acknowledgements. The yardstick stores \
                     messages of the same length into as many rooms, from arrays, a counter a room and a row a message in one \
                     transaction, through one prepared statement. Client, server and database share all cores; so do yardstick and database.";
+
+const ONE: &str = "A thousand guardians write to the teachers of one class, over as many sockets, each in their own conversation of its one room; \
+                   counted are acknowledgements. Ours holds each event against the view of all who are there. The yardstick stores \
+                   messages of the same length behind one counter, on one connection (two would wait for each other), and tells nobody. \
+                   Client, server and database share all cores; so do yardstick and database.";
 
 /// Acknowledged posts a second on PostgreSQL.
 pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let _cores = Cores::share(surroundings);
-    let posters = Posters::open(surroundings, Engine::Postgres).await?;
+    let posters = Posters::open(surroundings, Engine::Postgres, Rooms::Each).await?;
     let mut bare = beside(&posters).await?;
     let mut client = 0.0_f64;
     let rounds = rounds(surroundings, budget.rounds, async |round| {
@@ -42,12 +47,12 @@ pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Fo
     .await?;
     let (few, many) = rounds.into_iter().unzip();
     let line = |yardstick, target, rounds| Line {
-        name: format!("durable posts a second, PostgreSQL, {SESSIONS} rooms"),
+        name: format!("durable posts a second, PostgreSQL, {QUIET} rooms"),
         unit: "/s",
         yardstick,
         target,
         rounds,
-        note: NOTE.to_owned(),
+        note: EACH.to_owned(),
         client: Some(client),
     };
     Ok(vec![
@@ -60,8 +65,8 @@ pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Fo
 /// The same on SQLite.
 pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let _cores = Cores::share(surroundings);
-    let posters = Posters::open(surroundings, Engine::Sqlite).await?;
-    let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), SESSIONS).await?;
+    let posters = Posters::open(surroundings, Engine::Sqlite, Rooms::Each).await?;
+    let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), QUIET).await?;
     let mut client = 0.0_f64;
     let rounds = rounds(surroundings, budget.rounds, async |round| {
         let bare = async { Ok(bare.store(BATCH, true, budget.window).await?.per_second()) };
@@ -71,12 +76,57 @@ pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
     })
     .await?;
     let line = Line {
-        name: format!("durable posts a second, SQLite FULL, {SESSIONS} rooms"),
+        name: format!("durable posts a second, SQLite FULL, {QUIET} rooms"),
         unit: "/s",
         yardstick: "bare batches of 100",
         target: Target::AtLeast(0.6),
         rounds,
-        note: NOTE.to_owned(),
+        note: EACH.to_owned(),
+        client: Some(client),
+    };
+    Ok(vec![line].into())
+}
+
+/// Acknowledged posts a second into one room, on PostgreSQL.
+pub async fn hot_postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let _cores = Cores::share(surroundings);
+    let posters = Posters::open(surroundings, Engine::Postgres, Rooms::One).await?;
+    let url = posters.postgres.as_ref().ok_or(Failure::Gone)?.url();
+    let mut bare = postgres::Bare::open(&url, 1, 1, 1).await?;
+    let store = async || Ok(bare.store(1, BATCH, false, budget.window).await?.per_second());
+    hot(surroundings, budget, &posters, "PostgreSQL", store).await
+}
+
+/// The same on SQLite.
+pub async fn hot_sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
+    let _cores = Cores::share(surroundings);
+    let posters = Posters::open(surroundings, Engine::Sqlite, Rooms::One).await?;
+    let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), 1).await?;
+    let store = async || Ok(bare.store(BATCH, false, budget.window).await?.per_second());
+    hot(surroundings, budget, &posters, "SQLite FULL", store).await
+}
+
+async fn hot(
+    surroundings: &Surroundings,
+    budget: &Budget,
+    posters: &Posters,
+    engine: &str,
+    mut store: impl AsyncFnMut() -> Result<f64, Failure>,
+) -> Result<Found, Failure> {
+    let mut client = 0.0_f64;
+    let rounds = rounds(surroundings, budget.rounds, async |round| {
+        let (ours, yardstick) = in_turn(round, posters.busy(budget.window), store()).await?;
+        client = client.max(ours.own_share);
+        Ok(Round { ours: ours.per_second, yardstick })
+    })
+    .await?;
+    let line = Line {
+        name: format!("durable posts a second, {engine}, {HOT} people in one room"),
+        unit: "/s",
+        yardstick: "bare batches of 100 behind one counter",
+        target: Target::Told,
+        rounds,
+        note: ONE.to_owned(),
         client: Some(client),
     };
     Ok(vec![line].into())
@@ -85,7 +135,7 @@ pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
 /// What our path adds to a commit, at half of what it takes.
 pub async fn commit(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let _cores = Cores::share(surroundings);
-    let posters = Posters::open(surroundings, Engine::Postgres).await?;
+    let posters = Posters::open(surroundings, Engine::Postgres, Rooms::Each).await?;
     let mut bare = beside(&posters).await?;
     let most = posters.busy(budget.window).await?.per_second;
     let pace = Paced { rate: most / 2.0, most: BATCH, length: budget.window };
@@ -117,7 +167,7 @@ pub async fn commit(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
 async fn beside(posters: &Posters) -> Result<postgres::Bare, Failure> {
     let url = posters.postgres.as_ref().ok_or(Failure::Gone)?.url();
     // Each of the two has as many rooms as Homeroom has for each of its two lanes.
-    Ok(postgres::Bare::open(&url, FEW, MANY, SESSIONS).await?)
+    Ok(postgres::Bare::open(&url, FEW, MANY, QUIET).await?)
 }
 
 /// The 99th hundredth, in milliseconds.
