@@ -18,6 +18,7 @@ mod report;
 mod slow;
 mod statistics;
 mod storm;
+mod tls;
 mod turns;
 mod usage;
 mod writes;
@@ -76,6 +77,8 @@ pub enum Cell {
     Slow,
     /// What a delivery costs as rooms grow.
     Growth,
+    /// What TLS in the server adds.
+    Tls,
     /// A school day from 7:00 to 22:00, an hour a second.
     Day,
     /// Durable posts a second, on PostgreSQL.
@@ -103,7 +106,7 @@ pub struct Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -114,6 +117,7 @@ impl Cell {
         Self::Storm,
         Self::Slow,
         Self::Growth,
+        Self::Tls,
         Self::Day,
         Self::Posts,
         Self::PostsSqlite,
@@ -124,7 +128,7 @@ impl Cell {
 
     /// Whether it is only run when there is time for everything.
     fn is_for_full(self) -> bool {
-        matches!(self, Self::Large | Self::Day)
+        matches!(self, Self::Large | Self::Tls | Self::Day)
     }
 
     async fn measure(self, surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
@@ -139,6 +143,7 @@ impl Cell {
             Self::Storm => storm::storm(surroundings, budget).await,
             Self::Slow => slow::slow(surroundings, budget).await,
             Self::Growth => growth::growth(surroundings, budget).await,
+            Self::Tls => tls::tls(surroundings, budget).await,
             Self::Day => day::day(surroundings, budget).await,
             Self::Posts => writes::postgres(surroundings, budget).await,
             Self::PostsSqlite => writes::sqlite(surroundings, budget).await,

@@ -7,6 +7,7 @@ mod bare;
 mod bench;
 mod between;
 mod cast;
+mod certificate;
 mod chaos;
 mod checker;
 mod cluster;

@@ -8,6 +8,8 @@ mod program;
 
 pub use bare::Bare;
 
+use crate::certificate::{self, CertificateError};
+use crate::wire::Door;
 use homeroom_client::ServerAddress;
 use program::{Ports, bound, get, until_ready};
 use serde::Deserialize;
@@ -45,6 +47,9 @@ pub enum NodeError {
         /// The end of its log.
         log: String,
     },
+    /// It has no certificate.
+    #[error("a certificate for it")]
+    Certificate(#[from] CertificateError),
     /// A command of the binary failed.
     #[error("homeroom {command} failed ({status}):\n{output}")]
     Failed {
@@ -84,6 +89,8 @@ pub struct Node {
     port: u16,
     metrics_port: u16,
     settings: Vec<(String, String)>,
+    /// How clients speak to it where it speaks TLS.
+    tls: Option<Arc<rustls::ClientConfig>>,
     child: Option<Child>,
     /// Without a server a command holds the folder's lock for a moment: then no server starts.
     turn: Arc<Mutex<()>>,
@@ -99,7 +106,7 @@ impl Node {
             return Err(NodeError::NoBinary(binary));
         }
         let (settings, turn) = (Vec::new(), Arc::default());
-        Ok(Self { binary, folder, core, port: 0, metrics_port: 0, settings, child: None, turn })
+        Ok(Self { binary, folder, core, port: 0, metrics_port: 0, settings, tls: None, child: None, turn })
     }
 
     /// With a setting, by its environment variable.
@@ -107,6 +114,19 @@ impl Node {
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With a certificate of its own: it speaks TLS from its next start on.
+    ///
+    /// # Errors
+    /// When the certificate can't be made.
+    pub fn in_tls(self) -> Result<Self, NodeError> {
+        let made = certificate::make(&self.folder)?;
+        let tls = Some(made.trusting);
+        let node = self
+            .with("HOMEROOM_TLS_CERTIFICATE", &made.certificate.to_string_lossy())
+            .with("HOMEROOM_TLS_KEY", &made.key.to_string_lossy());
+        Ok(Self { tls, ..node })
     }
 
     /// Runs another binary from its next start on.
@@ -131,6 +151,7 @@ impl Node {
             port: self.port,
             metrics_port: self.metrics_port,
             settings: self.settings.clone(),
+            tls: self.tls.clone(),
             child: None,
             turn: self.turn.clone(),
         }
@@ -154,6 +175,12 @@ impl Node {
     #[must_use]
     pub fn listens_on(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The same for a client, which has to know whether it speaks TLS.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door { address: self.listens_on(), tls: self.tls.clone() }
     }
 
     /// The process, while it runs.

@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::people::{self, SignedIn};
 use crate::process::Cpu;
 use crate::school::{Plan, School};
-use crate::wire::Wire;
+use crate::wire::{Door, Wire};
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use homeroom_protocol::{Address, ClientFrame, ClientId, Draft, EventId, Language, Ref, RoomId, ServerFrame, codec};
@@ -114,9 +114,15 @@ async fn strike(
 ///
 /// # Errors
 /// When one of them is not acknowledged.
-pub async fn announce(missed: u32, rooms: &[RoomId], teachers: &[SignedIn], server: SocketAddr) -> Result<(), Failure> {
-    let announcing = teachers.iter().zip(rooms).map(|(teacher, room)| async move {
-        let mut wire = join(server, &teacher.token, Positions::new()).await?.wire;
+pub async fn announce(
+    missed: u32,
+    rooms: &[RoomId],
+    teachers: &[SignedIn],
+    server: impl Into<Door>,
+) -> Result<(), Failure> {
+    let server = server.into();
+    let announcing = teachers.iter().zip(rooms).map(async |(teacher, room)| {
+        let mut wire = join(server.clone(), &teacher.token, Positions::new()).await?.wire;
         for number in 0..missed {
             wire.send(&announcement(*room, number)).await?;
         }
@@ -200,7 +206,7 @@ pub struct Joined {
 ///
 /// # Errors
 /// When the connection breaks, or the server has something else to say than that.
-pub async fn join(server: SocketAddr, token: &str, positions: Positions) -> io::Result<Joined> {
+pub async fn join(server: impl Into<Door>, token: &str, positions: Positions) -> io::Result<Joined> {
     let up = async {
         let mut wire = Wire::open(server).await?;
         let hello = ClientFrame::Hello { token: Some(token.to_owned()), positions };

@@ -1,17 +1,23 @@
 //! The thinnest WebSocket client there is, so that a thousand of them cost less than the server that they measure.
 //!
-//! Owns: the upgrade, masked text frames out, whole text frames in, pongs. Refuses to know: fragments, extensions and
+//! Owns: the upgrade, in TLS where that is wished, masked text frames out, whole text frames in, pongs. Refuses to know: fragments, extensions and
 //! everything else of RFC 6455 that Homeroom's server never sends; meeting one is an error. Anything that is not about
 //! measuring uses the real client.
 
 use homeroom_protocol::SUBPROTOCOL;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Largest frame read: the limit of what is kept in memory for one connection.
 const LARGEST: usize = 1024 * 1024;
@@ -19,10 +25,25 @@ const LARGEST: usize = 1024 * 1024;
 /// Connections come from many addresses of this machine by turns.
 static NEXT_SOURCE: AtomicU8 = AtomicU8::new(0);
 
+/// A server on this machine, as a client has to know it.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whom it trusts, where TLS is spoken.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Either<TcpStream, Box<TlsStream<TcpStream>>>,
     buffer: Vec<u8>,
     /// What of the buffer was given out already.
     taken: usize,
@@ -33,18 +54,30 @@ impl Wire {
     ///
     /// # Errors
     /// When the address is not of this machine, or the server does not upgrade.
-    pub async fn open(server: SocketAddr) -> io::Result<Self> {
+    pub async fn open(server: impl Into<Door>) -> io::Result<Self> {
+        let Door { address: server, tls } = server.into();
         if !server.ip().is_loopback() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "load goes to this machine only"));
         }
         if server.is_ipv6() {
-            return Self::upgrade(TcpStream::connect(server).await?, server).await;
+            let stream = TcpStream::connect(server).await?;
+            stream.set_nodelay(true)?;
+            return Self::upgrade(Either::Left(stream), server).await;
         }
         let socket = TcpSocket::new_v4()?;
         // One address has some 28,000 ports, and to a server everybody would be the same neighbour.
         let next = NEXT_SOURCE.fetch_add(1, Ordering::Relaxed);
         socket.bind((Ipv4Addr::new(127, 0, 1, next % 200 + 1), 0).into())?;
-        Self::upgrade(socket.connect(server).await?, server).await
+        let stream = socket.connect(server).await?;
+        stream.set_nodelay(true)?;
+        let stream = match tls {
+            None => Either::Left(stream),
+            Some(tls) => {
+                let shaking = TlsConnector::from(tls).connect(ServerName::from(server.ip()), stream);
+                Either::Right(Box::new(shaking.await?))
+            }
+        };
+        Self::upgrade(stream, server).await
     }
 
     /// The same with hardly any room for what comes: what is not read soon stays with the server.
@@ -57,17 +90,19 @@ impl Wire {
         }
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4 * 1024)?;
-        Self::upgrade(socket.connect(server).await?, server).await
+        let stream = socket.connect(server).await?;
+        stream.set_nodelay(true)?;
+        Self::upgrade(Either::Left(stream), server).await
     }
 
-    async fn upgrade(mut stream: TcpStream, server: SocketAddr) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
+    async fn upgrade(mut stream: Either<TcpStream, Box<TlsStream<TcpStream>>>, server: SocketAddr) -> io::Result<Self> {
         let request = format!(
             "GET /ws HTTP/1.1\r\nhost: {server}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: bG9hZCB0ZXN0IGNsaWVudA==\r\n\
              sec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut wire = Self { stream, buffer: Vec::with_capacity(1024), taken: 0 };
         loop {
             if let Some(end) = find(&wire.buffer, b"\r\n\r\n") {
@@ -87,7 +122,7 @@ impl Wire {
     /// # Errors
     /// When the connection is lost.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
-        self.stream.write_all(&masked(0x1, text.as_bytes())).await
+        self.write(&masked(0x1, text.as_bytes())).await
     }
 
     /// The next text. Dropping the future loses nothing.
@@ -101,7 +136,7 @@ impl Wire {
                 Some((0x9, start, end)) => {
                     let pong = masked(0xA, &self.buffer[start..end]);
                     self.taken = end;
-                    self.stream.write_all(&pong).await?;
+                    self.write(&pong).await?;
                 }
                 Some((0x8, start, end)) => {
                     let code = self.buffer[start..end].first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
@@ -121,7 +156,7 @@ impl Wire {
     /// When the connection is lost or closed.
     pub async fn ping(&mut self) -> io::Result<Duration> {
         let asked = Instant::now();
-        self.stream.write_all(&masked(0x9, b"trip")).await?;
+        self.write(&masked(0x9, b"trip")).await?;
         loop {
             match self.whole_frame()? {
                 Some((0xA, _, end)) => {
@@ -133,6 +168,11 @@ impl Wire {
                 None => self.read().await?,
             }
         }
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.stream.write_all(frame).await?;
+        self.stream.flush().await
     }
 
     /// A whole frame in the buffer: its opcode, and where its payload lies.
@@ -229,6 +269,7 @@ mod tests {
         };
         let (pong, ()) = tokio::join!(server, client);
         assert_eq!(pong, [0x8A, 0x81, 0, 0, 0, 0, b'p']);
-        assert!(Wire::open("192.0.2.1:80".parse().unwrap()).await.is_err());
+        let elsewhere: SocketAddr = "192.0.2.1:80".parse().unwrap();
+        assert!(Wire::open(elsewhere).await.is_err());
     }
 }

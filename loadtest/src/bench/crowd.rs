@@ -43,6 +43,8 @@ pub struct Shape {
     pub languages: usize,
     /// The length of a text, in characters.
     pub text: usize,
+    /// How Homeroom is spoken to.
+    pub over: Over,
 }
 
 impl Shape {
@@ -97,6 +99,15 @@ impl Everybody {
     }
 }
 
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// As by default, with TLS before it or not at all.
+    Plain,
+    /// TLS in the server.
+    Tls,
+}
+
 /// A Homeroom with the shape's school, where everybody can sign in.
 pub struct Ground {
     /// The server.
@@ -116,7 +127,7 @@ impl Ground {
         plan: Plan,
         languages: usize,
     ) -> Result<(Self, Bare), Failure> {
-        let ground = Self::open(surroundings, plan, languages).await?;
+        let ground = Self::open(surroundings, plan, languages, Over::Plain).await?;
         Ok((ground, Bare::start(bare::Options { gather: false }, surroundings.server_core).await?))
     }
 
@@ -124,9 +135,12 @@ impl Ground {
     ///
     /// # Errors
     /// When the server does not come up.
-    pub async fn open(surroundings: &Surroundings, plan: Plan, languages: usize) -> Result<Self, Failure> {
+    pub async fn open(surroundings: &Surroundings, plan: Plan, languages: usize, over: Over) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("homeroom-bench-").tempdir()?;
         let mut node = Node::new(surroundings.server.clone(), folder.path().to_owned(), surroundings.server_core)?;
+        if over == Over::Tls {
+            node = node.in_tls()?;
+        }
         let school = School::new(plan);
         let files = folder.path().join("school");
         std::fs::create_dir(&files)?;
@@ -203,19 +217,19 @@ impl Crowd {
             classes_per_student: 1,
             ..Plan::default()
         };
-        let ground = Ground::open(surroundings, plan, shape.languages).await?;
-        let server = ground.node.listens_on();
+        let ground = Ground::open(surroundings, plan, shape.languages, shape.over).await?;
+        let server = ground.node.door();
         let field = Rc::new(Field::new(Kind::Homeroom, ground.node.process().ok_or(Failure::Gone)?, shape.in_flight));
         let families = match everybody {
             Presence::Everybody => ground.people.families.len(),
             Presence::TeachersOnly => 0,
         };
         let connecting =
-            ground.people.families.iter().take(families).map(|family| voices::connect(server, &family.token));
+            ground.people.families.iter().take(families).map(|family| voices::connect(server.clone(), &family.token));
         let wires: Vec<_> = stream::iter(connecting).buffer_unordered(32).try_collect().await?;
         wires.into_iter().for_each(|wire| drop(tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)))));
         for (place, teacher) in ground.people.teachers.iter().enumerate() {
-            let wire = voices::connect(server, &teacher.token).await?;
+            let wire = voices::connect(server.clone(), &teacher.token).await?;
             let room = ground.people.rooms[place / needed];
             tokio::task::spawn_local(voices::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
         }

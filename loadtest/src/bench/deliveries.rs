@@ -2,17 +2,19 @@
 //!
 //! Owns: which crowds are measured for it, and how storing and delivering are told apart. Refuses to know: what a crowd does.
 
-use super::crowd::{Crowd, Pair, Presence, Shape, TEXT};
+use super::crowd::{Crowd, Over, Pair, Presence, Shape, TEXT};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::figures::Figures;
 use crate::{Failure, Surroundings, bare};
 
 /// Six announcements in a row would be one after the other for either server at this rate: they are 5 ms apart.
-const CLASSES: Shape = Shape { rooms: 30, members: 33, rate: 200.0, in_flight: None, languages: 1, text: TEXT };
+pub const CLASSES: Shape =
+    Shape { rooms: 30, members: 33, rate: 200.0, in_flight: None, languages: 1, text: TEXT, over: Over::Plain };
 /// As many deliveries a second as a third of a processor carries.
-const SCHOOL: Shape = Shape { rooms: 1, members: 1_000, rate: 25.0, in_flight: None, languages: 1, text: TEXT };
-const QUEUED: Shape = Shape { in_flight: Some(16), ..SCHOOL };
+const SCHOOL: Shape =
+    Shape { rooms: 1, members: 1_000, rate: 25.0, in_flight: None, languages: 1, text: TEXT, over: Over::Plain };
+pub const QUEUED: Shape = Shape { in_flight: Some(16), ..SCHOOL };
 
 /// The largest room there is time for.
 const LARGE: Shape = Shape { members: 5_000, rate: 5.0, ..SCHOOL };

@@ -2,7 +2,7 @@
 //!
 //! Owns: sizes, and the power of the size by which the cost grows. Refuses to know: what a crowd does.
 
-use super::crowd::{Pair, Shape, TEXT};
+use super::crowd::{Over, Pair, Shape, TEXT};
 use super::plot::{Axis, Curve, Plot};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target, statistics};
@@ -38,7 +38,7 @@ pub async fn growth(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
 
 async fn measure(surroundings: &Surroundings, budget: &Budget, members: usize) -> Result<Size, Failure> {
     let rate = DELIVERIES / members as f64;
-    let shape = Shape { rooms: 1, members, rate, in_flight: None, languages: 1, text: TEXT };
+    let shape = Shape { rooms: 1, members, rate, in_flight: None, languages: 1, text: TEXT, over: Over::Plain };
     let options = bare::Options { gather: false };
     let Pair { ours, bare } = Pair::open(surroundings, shape, options, budget.window / 2).await?;
     let mut client = 0.0_f64;

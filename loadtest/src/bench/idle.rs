@@ -4,12 +4,11 @@
 
 use super::crowd::Ground;
 use super::plot::{Axis, Curve, Plot};
-use super::turns::in_turn;
+use super::turns::{in_turn, rounds};
 use super::usage::Usage;
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::voices;
 use crate::node::Bare;
-use crate::people::SignedIn;
 use crate::process::resident;
 use crate::school::Plan;
 use crate::storm::{self, Positions};
@@ -17,7 +16,7 @@ use crate::wire::Wire;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::io;
-use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -33,72 +32,90 @@ const AT_ONCE: usize = 32;
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// One server's share of a round.
-struct Grown {
-    bytes: f64,
+pub struct Grown {
+    /// Resident memory each.
+    pub bytes: f64,
     /// CPU each, in microseconds.
-    cpu: f64,
-    client: f64,
+    pub cpu: f64,
+    /// This program's share of a processor.
+    pub client: f64,
 }
 
 /// Memory of idle connections, and CPU of coming back.
 pub async fn idle(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let chunk = MOST / (budget.rounds as usize + 1);
-    let plan = Plan {
-        classes: CLASSES,
-        teachers_per_class: 1,
-        students: MOST,
-        classes_per_student: CLASSES_EACH,
-        ..Plan::default()
-    };
-    let (ground, bare) = Ground::beside_bare(surroundings, plan, 1).await?;
-    let (homeroom, process) = (ground.node.listens_on(), ground.node.process().ok_or(Failure::Gone)?);
-    storm::announce(1, &ground.people.rooms, &ground.people.teachers, homeroom).await?;
-    let known = positions(homeroom, &ground.people.families).await?;
-
-    let bar = surroundings.bar(budget.rounds.into(), "rounds");
-    let (mut wires, mut rounds) = (Vec::new(), Vec::new());
-    let mut heap = (Vec::new(), Vec::new());
-    for (number, families) in ground.people.families.chunks(chunk).take(budget.rounds as usize + 1).enumerate() {
-        let number = number as u32;
-        let ours = grow(process, homeroom_families(homeroom, families, &known), families.len());
-        let bares = grow(bare.process().unwrap_or_default(), bare_members(&bare, families.len()), families.len());
-        let (ours, bares) = in_turn(number, ours, bares).await?;
+    let (ground, bare) = Ground::beside_bare(surroundings, plan(MOST), 1).await?;
+    let guests = Guests::of(ground).await?;
+    let bare_process = bare.process().ok_or(Failure::Gone)?;
+    let (mut wires, mut heap) = (Vec::new(), (Vec::new(), Vec::new()));
+    // The first one is what a server sets up once.
+    let mut rounds = rounds(surroundings, budget.rounds + 1, async |number| {
+        let begin = number as usize * chunk;
+        let bares = grow(bare_process, bare_members(&bare, chunk), chunk);
+        let (ours, bares) = in_turn(number, guests.come(begin..begin + chunk), bares).await?;
         wires.extend(ours.0);
         wires.extend(bares.0);
         let connections = (wires.len() / 2) as f64;
-        heap.0.push((connections, resident(process).unwrap_or_default() as f64 / 1e6));
-        heap.1.push((connections, bare.process().and_then(resident).unwrap_or_default() as f64 / 1e6));
-        // The first one is what a server sets up once.
-        if number > 0 {
-            rounds.push((ours.1, bares.1));
-            bar.inc(1);
-        }
-    }
-    bar.finish_and_clear();
+        heap.0.push((connections, resident(guests.process).unwrap_or_default() as f64 / 1e6));
+        heap.1.push((connections, resident(bare_process).unwrap_or_default() as f64 / 1e6));
+        Ok((ours.1, bares.1))
+    })
+    .await?;
+    rounds.remove(0);
     Ok(tell(&rounds, chunk, heap))
 }
 
-/// What all rooms' positions are, as families of all classes are told.
-async fn positions(server: SocketAddr, families: &[SignedIn]) -> io::Result<Positions> {
-    let mut known = Positions::new();
-    for family in families.iter().take(CLASSES) {
-        known.extend(storm::join(server, &family.token, Positions::new()).await?.positions);
+/// So many families, each in five classes of thirty and in the school's room.
+pub fn plan(families: usize) -> Plan {
+    Plan {
+        classes: CLASSES,
+        teachers_per_class: 1,
+        students: families,
+        classes_per_student: CLASSES_EACH,
+        ..Plan::default()
     }
-    Ok(known)
 }
 
-async fn homeroom_families(server: SocketAddr, families: &[SignedIn], known: &Positions) -> io::Result<Vec<Wire>> {
-    stream::iter(families)
-        .map(|family| async {
-            let joined = storm::join(server, &family.token, known.clone()).await?;
+/// A Homeroom at which families come back who have missed nothing, and stay.
+pub struct Guests {
+    ground: Ground,
+    process: u32,
+    known: Positions,
+}
+
+impl Guests {
+    /// Each room has an announcement, and everybody knows it.
+    ///
+    /// # Errors
+    /// When somebody can't announce or connect.
+    pub async fn of(ground: Ground) -> Result<Self, Failure> {
+        let (server, process) = (ground.node.door(), ground.node.process().ok_or(Failure::Gone)?);
+        let people = &ground.people;
+        let mut known = Positions::new();
+        storm::announce(1, &people.rooms, &people.teachers, server.clone()).await?;
+        // As families of all classes are told.
+        for family in people.families.iter().take(CLASSES) {
+            known.extend(storm::join(server.clone(), &family.token, Positions::new()).await?.positions);
+        }
+        Ok(Self { ground, process, known })
+    }
+
+    /// Some of them come; the answer is their connections, and what each took.
+    ///
+    /// # Errors
+    /// When one of them does not come, or hears what it knows.
+    pub async fn come(&self, families: Range<usize>) -> Result<(Vec<Wire>, Grown), Failure> {
+        let families = self.ground.people.families.get(families).unwrap_or_default();
+        let server = self.ground.node.door();
+        let joining = stream::iter(families).map(|family| async {
+            let joined = storm::join(server.clone(), &family.token, self.known.clone()).await?;
             match joined.heard {
                 0 => Ok(joined.wire),
                 missed => Err(io::Error::other(format!("{missed} events came to somebody who had missed nothing"))),
             }
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await
+        });
+        grow(self.process, joining.buffer_unordered(AT_ONCE).try_collect(), families.len()).await
+    }
 }
 
 async fn bare_members(bare: &Bare, count: usize) -> io::Result<Vec<Wire>> {
@@ -106,7 +123,11 @@ async fn bare_members(bare: &Bare, count: usize) -> io::Result<Vec<Wire>> {
     stream::iter(members).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-async fn grow(
+/// What so many connections take that are made meanwhile.
+///
+/// # Errors
+/// When one of them can't be made.
+pub async fn grow(
     process: u32,
     connecting: impl Future<Output = io::Result<Vec<Wire>>>,
     count: usize,

@@ -8,7 +8,7 @@
 //! acknowledgement, or to the first reader's having it, whatever came sooner, less what a ping and its pong take in the same window (the
 //! median): that trip is ours to pay, as the yardstick's way in is.
 
-use super::crowd::{Crowd, Ground, Pair, Shape, TEXT};
+use super::crowd::{Crowd, Ground, Over, Pair, Shape, TEXT};
 use super::plot::{Axis, Curve, Plot};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// 1,650 deliveries a second.
-const SHAPE: Shape = Shape { rooms: 30, members: 33, rate: 50.0, in_flight: None, languages: 1, text: TEXT };
+const SHAPE: Shape =
+    Shape { rooms: 30, members: 33, rate: 50.0, in_flight: None, languages: 1, text: TEXT, over: Over::Plain };
 /// Between two pings: coprime to the announcements' 20 ms, so that they fall everywhere between them.
 const PINGS: Duration = Duration::from_millis(33);
 const MILLISECOND: f64 = 1_000.0;
@@ -58,7 +59,7 @@ async fn pinging(ground: &Ground) -> Result<Wire, Failure> {
     Ok(voices::connect(ground.node.listens_on(), &family.token).await?)
 }
 
-/// Pings until the connection ends, and notes how long each took.
+/// Until the connection ends.
 async fn ping(mut wire: Wire, trips: Rc<RefCell<Vec<Duration>>>) {
     while let Ok(trip) = wire.ping().await {
         trips.borrow_mut().push(trip);

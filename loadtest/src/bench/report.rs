@@ -114,7 +114,8 @@ fn closing(machine: &Machine) -> String {
          | durability | on: an acknowledgement leaves after the commit; SQLite with `synchronous=FULL`, PostgreSQL with `fsync` and \
          `synchronous_commit` |\n\
          | languages | on as far as they exist: everybody gets the original with its language and direction; there is no translator yet |\n\
-         | TLS, traces | off, as by default |\n",
+         | TLS | off, as by default, but where a figure names it |\n\
+         | traces | off, as by default |\n",
         machine.processor, machine.cores, machine.memory, machine.kernel, machine.commit
     )
 }

@@ -3,7 +3,7 @@
 //! Owns: letting one connection read nothing, and comparing what the others feel with and without it. Refuses to know: what the
 //! server does with it.
 
-use super::crowd::{Crowd, Presence, Shape};
+use super::crowd::{Crowd, Over, Presence, Shape};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::fanout::figures::Figures;
@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Texts are long, so that what waits for somebody who does not read is soon too much.
-const SHAPE: Shape = Shape { rooms: 1, members: 1_000, rate: 20.0, in_flight: None, languages: 1, text: 4_000 };
+const SHAPE: Shape =
+    Shape { rooms: 1, members: 1_000, rate: 20.0, in_flight: None, languages: 1, text: 4_000, over: Over::Plain };
 /// From the slow one's arrival to the measuring: its socket is full by then, and announcements go on meanwhile.
 const FILLS: Duration = Duration::from_secs(3);
 

@@ -4,7 +4,7 @@
 
 use super::field::{Field, Kind};
 use crate::cast::Place;
-use crate::wire::Wire;
+use crate::wire::{Door, Wire};
 use homeroom_protocol::{Address, ClientFrame, ClientId, Draft, Language, Ref, RoomId, ServerFrame, codec};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,7 +28,7 @@ pub struct Pace {
 }
 
 /// Connects to Homeroom, says hello, and waits until all rooms are caught up.
-pub async fn connect(server: SocketAddr, token: &str) -> io::Result<Wire> {
+pub async fn connect(server: impl Into<Door>, token: &str) -> io::Result<Wire> {
     let up = async {
         let mut wire = Wire::open(server).await?;
         let hello = ClientFrame::Hello { token: Some(token.to_owned()), positions: BTreeMap::new() };

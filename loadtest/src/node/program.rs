@@ -41,7 +41,8 @@ pub(super) async fn until_ready(mut command: Command) -> std::io::Result<Option<
         while let Ok(Some(line)) = lines.next_line().await {
             if let Some((_, of)) = line.split_once("metrics on http://127.0.0.1:") {
                 metrics = port(of);
-            } else if let Some((_, of)) = line.split_once("listening on http://127.0.0.1:") {
+            } else if let Some((_, of)) = line.split_once("listening on ") {
+                let (_, of) = of.split_once("://127.0.0.1:")?;
                 return port(of).map(|service| Ports { service, metrics });
             }
         }
