@@ -3,6 +3,7 @@
 //! Owns: which cells there are, in which order they run, how long each may take, and that one that fails does not take the others
 //! with it. Refuses to know: how a cell measures, and how the report looks.
 
+mod connections;
 mod cores;
 mod crowd;
 mod day;
@@ -77,6 +78,8 @@ pub enum Cell {
     Slow,
     /// What a delivery costs as rooms grow.
     Growth,
+    /// What a connection costs as there are more of them.
+    Connections,
     /// What TLS in the server adds.
     Tls,
     /// A school day from 7:00 to 22:00, an hour a second.
@@ -106,7 +109,7 @@ pub struct Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -117,6 +120,7 @@ impl Cell {
         Self::Storm,
         Self::Slow,
         Self::Growth,
+        Self::Connections,
         Self::Tls,
         Self::Day,
         Self::Posts,
@@ -128,7 +132,7 @@ impl Cell {
 
     /// Whether it is only run when there is time for everything.
     fn is_for_full(self) -> bool {
-        matches!(self, Self::Large | Self::Tls | Self::Day)
+        matches!(self, Self::Large | Self::Connections | Self::Tls | Self::Day)
     }
 
     async fn measure(self, surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
@@ -143,6 +147,7 @@ impl Cell {
             Self::Storm => storm::storm(surroundings, budget).await,
             Self::Slow => slow::slow(surroundings, budget).await,
             Self::Growth => growth::growth(surroundings, budget).await,
+            Self::Connections => connections::connections(surroundings, budget).await,
             Self::Tls => tls::tls(surroundings, budget).await,
             Self::Day => day::day(surroundings, budget).await,
             Self::Posts => writes::postgres(surroundings, budget).await,

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 const WARM_UP: Duration = Duration::from_millis(500);
 /// What is still under way does not belong to the next window.
 const COOL_DOWN: Duration = Duration::from_millis(300);
-/// What may still be under way at the end of a window.
+/// What may still be under way when a window is over.
 const COMPLETE: f64 = 0.9;
 /// The length of a text, in characters: as a family would write one.
 pub const TEXT: usize = 120;
@@ -272,24 +272,31 @@ impl Crowd {
     /// # Errors
     /// When the server is gone, or somebody's connection broke.
     pub async fn window(&self, length: Duration) -> Result<Figures, Failure> {
-        self.field.begin();
-        sleep(WARM_UP).await;
-        let before = self.field.reading()?;
-        self.field.measure_latency()?;
-        sleep(length).await;
-        let after = self.field.reading()?;
-        let latency = self.field.end();
-        sleep(COOL_DOWN).await;
-        if let Some((error, times)) = self.field.errors.borrow().first_key_value() {
-            return Err(Failure::Broken(format!("{times} × {error}")));
-        }
-        let figures = Figures::new(&before, &after, latency);
-        // Whoever is cut off is heard of only by what they do not hear.
-        let due = figures.acks as f64 * self.listeners as f64;
-        if (figures.deliveries as f64) < due * COMPLETE {
-            let (heard, due) = (figures.deliveries, due.round());
-            return Err(Failure::Broken(format!("{heard} deliveries of {due} that were due: somebody does not hear")));
-        }
-        Ok(figures)
+        window(&self.field, self.listeners, length).await
     }
+}
+
+/// One window of measuring a field in which so many hear each announcement, its author among them.
+///
+/// # Errors
+/// When the server is gone, somebody's connection broke, or somebody does not hear.
+pub async fn window(field: &Field, listeners: usize, length: Duration) -> Result<Figures, Failure> {
+    field.begin();
+    sleep(WARM_UP).await;
+    let before = field.reading()?;
+    field.measure_latency()?;
+    sleep(length).await;
+    let after = field.reading()?;
+    let latency = field.end();
+    sleep(COOL_DOWN).await;
+    if let Some((error, times)) = field.errors.borrow().first_key_value() {
+        return Err(Failure::Broken(format!("{times} × {error}")));
+    }
+    // Whoever is cut off is heard of only by what they do not hear. What was under way at the window's end has come by now.
+    let settled = field.reading()?;
+    let (heard, due) = (settled.deliveries - before.deliveries, (settled.acks - before.acks) * listeners as u64);
+    if (heard as f64) < due as f64 * COMPLETE {
+        return Err(Failure::Broken(format!("{heard} deliveries of {due} that were due: somebody does not hear")));
+    }
+    Ok(Figures::new(&before, &after, latency))
 }

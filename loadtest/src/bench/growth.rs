@@ -52,7 +52,7 @@ async fn measure(surroundings: &Surroundings, budget: &Budget, members: usize) -
 }
 
 /// By which power of the size the figures grow: the slope of the straight line through their logarithms.
-fn power(points: &[(f64, f64)]) -> f64 {
+pub fn power(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let logarithms: Vec<(f64, f64)> = points.iter().map(|(size, figure)| (size.ln(), figure.ln())).collect();
     let mean = |of: fn(&(f64, f64)) -> f64| logarithms.iter().map(of).sum::<f64>() / count;

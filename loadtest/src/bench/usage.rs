@@ -20,6 +20,8 @@ pub struct Usage<const N: usize> {
 pub struct Used<const N: usize> {
     /// Of each process, in microseconds.
     pub cpu: [f64; N],
+    /// How long that was, in seconds.
+    pub seconds: f64,
     /// This program's share of a processor, 0 to 1.
     pub client: f64,
 }
@@ -44,11 +46,11 @@ impl<const N: usize> Usage<N> {
     /// When one of them is gone.
     pub fn until_now(&self) -> Result<Used<N>, Failure> {
         let now = Self::of(self.processes)?;
+        let seconds = (now.at - self.at).as_secs_f64();
         let mut cpu = [0.0; N];
         for (used, (now, before)) in cpu.iter_mut().zip(now.cpu.into_iter().zip(self.cpu)) {
             *used = now.since(before).total().as_secs_f64() * 1e6;
         }
-        let client = now.own.since(self.own).total().as_secs_f64() / (now.at - self.at).as_secs_f64();
-        Ok(Used { cpu, client })
+        Ok(Used { cpu, seconds, client: now.own.since(self.own).total().as_secs_f64() / seconds })
     }
 }
