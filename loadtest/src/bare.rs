@@ -6,6 +6,7 @@
 
 pub mod messages;
 pub mod postgres;
+pub mod redis;
 pub mod sqlite;
 
 use mio::net::{TcpListener, TcpStream};

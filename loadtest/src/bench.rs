@@ -3,6 +3,7 @@
 //! Owns: which cells there are, in which order they run, how long each may take, and that one that fails does not take the others
 //! with it. Refuses to know: how a cell measures, and how the report looks.
 
+mod bus;
 mod connections;
 mod cores;
 mod crowd;
@@ -13,6 +14,7 @@ mod idle;
 mod latency;
 mod line;
 mod machine;
+mod nodes;
 mod plot;
 mod posters;
 mod report;
@@ -94,6 +96,8 @@ pub enum Cell {
     HotSqlite,
     /// What our path adds to a commit.
     Commit,
+    /// How long a message takes from one node to another, and what that costs.
+    Bus,
 }
 
 /// How much time a cell may take.
@@ -109,7 +113,7 @@ pub struct Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -128,6 +132,7 @@ impl Cell {
         Self::Hot,
         Self::HotSqlite,
         Self::Commit,
+        Self::Bus,
     ];
 
     /// Whether it is only run when there is time for everything.
@@ -155,6 +160,7 @@ impl Cell {
             Self::Hot => writes::hot_postgres(surroundings, budget).await,
             Self::HotSqlite => writes::hot_sqlite(surroundings, budget).await,
             Self::Commit => writes::commit(surroundings, budget).await,
+            Self::Bus => bus::bus(surroundings, budget).await,
         }
     }
 }

@@ -77,6 +77,9 @@ enum Scenario {
     /// The bare server that `fanout --compare` starts.
     #[command(hide = true)]
     BareServer(bare::Options),
+    /// Who hears a bare Redis, for `bench`.
+    #[command(hide = true)]
+    BareEar(bare::redis::Ear),
 }
 
 /// What all scenarios need.
@@ -145,11 +148,15 @@ impl Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Scenario::BareServer(options) = arguments.scenario {
-        return match bare::serve(options) {
-            Ok(never) => match never {},
-            Err(error) => fail(&error),
-        };
+    let bare = match arguments.scenario {
+        Scenario::BareServer(options) => Some(bare::serve(options)),
+        Scenario::BareEar(ear) => Some(bare::redis::listen(ear)),
+        _ => None,
+    };
+    match bare {
+        Some(Ok(never)) => match never {},
+        Some(Err(error)) => return fail(&error),
+        None => {}
     }
     if let Scenario::Scale(options) = &arguments.scenario {
         return match scale::run(options) {
@@ -177,7 +184,7 @@ fn main() -> ExitCode {
             Scenario::Versions(options) => Box::pin(versions::run(options, &surroundings)).await,
             Scenario::Cluster(options) => Box::pin(cluster::run(options, &surroundings)).await,
             // Done above.
-            Scenario::BareServer(_) | Scenario::Scale(_) => Ok(()),
+            Scenario::BareServer(_) | Scenario::BareEar(_) | Scenario::Scale(_) => Ok(()),
         }
     });
     match outcome {

@@ -6,7 +6,7 @@
 mod bare;
 mod program;
 
-pub use bare::Bare;
+pub use bare::{Bare, Ear};
 
 use crate::certificate::{self, CertificateError};
 use crate::wire::Door;

@@ -20,9 +20,9 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 /// How much of each window belongs to coming up to speed.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub const WARM_UP: Duration = Duration::from_millis(500);
 /// What is still under way does not belong to the next window.
-const COOL_DOWN: Duration = Duration::from_millis(300);
+pub const COOL_DOWN: Duration = Duration::from_millis(300);
 /// What may still be under way when a window is over.
 const COMPLETE: f64 = 0.9;
 /// The length of a text, in characters: as a family would write one.

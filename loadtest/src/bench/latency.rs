@@ -59,8 +59,8 @@ async fn pinging(ground: &Ground) -> Result<Wire, Failure> {
     Ok(voices::connect(ground.node.listens_on(), &family.token).await?)
 }
 
-/// Until the connection ends.
-async fn ping(mut wire: Wire, trips: Rc<RefCell<Vec<Duration>>>) {
+/// Pings until the connection ends, and notes how long each took.
+pub async fn ping(mut wire: Wire, trips: Rc<RefCell<Vec<Duration>>>) {
     while let Ok(trip) = wire.ping().await {
         trips.borrow_mut().push(trip);
         sleep(PINGS).await;

@@ -54,3 +54,23 @@ impl<const N: usize> Usage<N> {
         Ok(Used { cpu, seconds, client: now.own.since(self.own).total().as_secs_f64() / seconds })
     }
 }
+
+impl<const N: usize> Used<N> {
+    /// What each used a second more than in quiet, in microseconds.
+    #[must_use]
+    pub fn more_than(&self, quiet: &Self) -> [f64; N] {
+        std::array::from_fn(|process| self.cpu[process] / self.seconds - quiet.cpu[process] / quiet.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_is_taken_off() {
+        let quiet = Used { cpu: [10.0, 0.0], seconds: 1.0, client: 0.0 };
+        let busy = Used { cpu: [60.0, 30.0], seconds: 2.0, client: 0.0 };
+        assert_eq!(busy.more_than(&quiet), [20.0, 15.0]);
+    }
+}

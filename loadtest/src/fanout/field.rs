@@ -142,6 +142,19 @@ impl Field {
         Ok(latencies)
     }
 
+    /// The same of who hears it in another server's part of the crowd, and from sending on instead of the moment due: a timer comes half a
+    /// millisecond late, and this may be less.
+    pub fn since_the_commit_at(&self, other: &Self, trip: Duration) -> Result<Histogram<u64>, Failure> {
+        let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        let elsewhere = other.followed.take().unwrap_or_default();
+        for (key, announcement) in self.followed.take().unwrap_or_default() {
+            let left_out = announcement.sent.saturating_sub(key.0) + announcement.storing(trip);
+            let heard = elsewhere.get(&key).into_iter().flat_map(|followed| &followed.heard);
+            heard.for_each(|heard| latencies.saturating_record(heard.saturating_sub(left_out)));
+        }
+        Ok(latencies)
+    }
+
     pub(super) fn followed(&self, moment: u64, teacher: usize, note: impl FnOnce(&mut Followed, u64)) {
         if let Some(followed) = self.followed.borrow_mut().as_mut() {
             note(followed.entry((moment, teacher)).or_default(), self.origin.elapsed().as_micros() as u64);
