@@ -10,6 +10,7 @@ mod crowd;
 mod day;
 mod deliveries;
 mod growth;
+mod hearing;
 mod idle;
 mod latency;
 mod line;
@@ -98,6 +99,8 @@ pub enum Cell {
     Commit,
     /// How long a message takes from one node to another, and what that costs.
     Bus,
+    /// What a node does for others: hearing what was said elsewhere, and marks.
+    Hearing,
 }
 
 /// How much time a cell may take.
@@ -113,7 +116,7 @@ pub struct Budget {
 
 impl Cell {
     /// In the order of the report.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Classes,
         Self::School,
         Self::Large,
@@ -133,11 +136,12 @@ impl Cell {
         Self::HotSqlite,
         Self::Commit,
         Self::Bus,
+        Self::Hearing,
     ];
 
     /// Whether it is only run when there is time for everything.
     fn is_for_full(self) -> bool {
-        matches!(self, Self::Large | Self::Connections | Self::Tls | Self::Day)
+        matches!(self, Self::Large | Self::Connections | Self::Tls | Self::Day | Self::Hearing)
     }
 
     async fn measure(self, surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
@@ -161,6 +165,7 @@ impl Cell {
             Self::HotSqlite => writes::hot_sqlite(surroundings, budget).await,
             Self::Commit => writes::commit(surroundings, budget).await,
             Self::Bus => bus::bus(surroundings, budget).await,
+            Self::Hearing => hearing::hearing(surroundings, budget).await,
         }
     }
 }

@@ -115,8 +115,8 @@ async fn gather(options: &Options, cluster: &Cluster) -> Result<Halves, Failure>
     let pace = voices::Pace { teachers: teachers.len(), rate, text: 120 };
     for (class, teacher) in teachers.iter().enumerate() {
         let wire = voices::connect(first.listens_on(), &teacher.token).await?;
-        let room = ids.room(class);
-        tokio::task::spawn_local(voices::teach(wire, room, class, pace, Rc::clone(&near)));
+        let says = voices::Says::announcements(ids.room(class));
+        tokio::task::spawn_local(voices::teach(wire, says, class, pace, Rc::clone(&near)));
     }
     Ok(Halves { near, far })
 }

@@ -173,8 +173,8 @@ async fn gather(
     let pace = voices::Pace { teachers: teachers.len(), rate: options.rate, text: options.text as usize };
     for (place, teacher) in teachers.iter().enumerate() {
         let wire = voices::connect(node.listens_on(), &teacher.token).await?;
-        let room = ids.room(place / needed);
-        tokio::task::spawn_local(voices::teach(wire, room, place, pace, Rc::clone(&field)));
+        let says = voices::Says::announcements(ids.room(place / needed));
+        tokio::task::spawn_local(voices::teach(wire, says, place, pace, Rc::clone(&field)));
     }
     Ok(field)
 }
@@ -203,8 +203,8 @@ async fn gather_bare(options: &Options, bare: &Bare) -> Result<Rc<Field>, Failur
     let pace = voices::Pace { teachers, rate: options.rate, text: options.text as usize };
     for place in 0..teachers {
         let wire = voices::join(bare.listens_on(), (place / needed) as u32).await?;
-        let room = homeroom_protocol::RoomId::default();
-        tokio::task::spawn_local(voices::teach(wire, room, place, pace, Rc::clone(&field)));
+        let says = voices::Says::announcements(homeroom_protocol::RoomId::default());
+        tokio::task::spawn_local(voices::teach(wire, says, place, pace, Rc::clone(&field)));
     }
     Ok(field)
 }

@@ -17,7 +17,7 @@ use crate::bare::redis::{Bus, Load};
 use crate::cluster::ClusterError;
 use crate::cluster::redis::Redis;
 use crate::fanout::field::{Field, Kind};
-use crate::fanout::voices::{self, Pace};
+use crate::fanout::voices::{self, Pace, Says};
 use crate::node::Ear;
 use crate::school::Plan;
 use crate::{Failure, Surroundings};
@@ -54,7 +54,7 @@ struct Homeroom {
 }
 
 /// A Redis of its own, and who hears it in another process.
-struct Bare {
+pub struct Bare {
     redis: Redis,
     ear: Ear,
     bus: Bus,
@@ -98,8 +98,8 @@ impl Homeroom {
         let pace = Pace { teachers: ROOMS, rate: RATE, text: TEXT };
         for (class, teacher) in two.people.teachers.iter().enumerate() {
             let wire = voices::connect(here.door(), &teacher.token).await?;
-            let room = two.people.rooms[class];
-            tokio::task::spawn_local(voices::teach(wire, room, class, pace, Rc::clone(&near)));
+            let says = Says::announcements(two.people.rooms[class]);
+            tokio::task::spawn_local(voices::teach(wire, says, class, pace, Rc::clone(&near)));
         }
         let trips = Rc::new(RefCell::new(Vec::new()));
         let teacher = two.people.teachers.first().ok_or(Failure::Gone)?;
@@ -143,12 +143,20 @@ impl Bare {
     ///
     /// # Errors
     /// When it does not come up.
-    async fn start() -> Result<Self, Failure> {
+    pub async fn start() -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("homeroom-bench-").tempdir()?;
         let redis = Redis::start(folder.path(), "redis").await.map_err(ClusterError::from)?;
         let ear = Ear::start(redis.port())?;
         let bus = Bus::open(redis.port(), LISTENERS).await?;
         Ok(Self { redis, ear, bus, _folder: folder })
+    }
+
+    /// CPU a message of whoever hears it, in microseconds.
+    ///
+    /// # Errors
+    /// When a message does not come.
+    pub async fn hearing(&mut self, load: Load) -> Result<f64, Failure> {
+        Ok(self.window(load).await?.hearing)
     }
 
     async fn window(&mut self, load: Load) -> Result<Carried, Failure> {

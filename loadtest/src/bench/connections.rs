@@ -12,7 +12,7 @@ use super::usage::Usage;
 use super::{Budget, Found, Line, Round, Target, statistics};
 use crate::fanout::field::{Field, Kind};
 use crate::fanout::figures::Figures;
-use crate::fanout::voices::{self, Pace};
+use crate::fanout::voices::{self, Pace, Says};
 use crate::node::Bare;
 use crate::school::Plan;
 use crate::wire::Wire;
@@ -152,7 +152,8 @@ impl<'a> Side<'a> {
                 }
                 Server::Bare(bare) => (voices::join(bare.listens_on(), class as u32).await?, RoomId::default()),
             };
-            let teaching = tokio::task::spawn_local(voices::teach(wire, room, class, pace, Rc::clone(&self.field)));
+            let says = Says::announcements(room);
+            let teaching = tokio::task::spawn_local(voices::teach(wire, says, class, pace, Rc::clone(&self.field)));
             self.speaking.borrow_mut().push(teaching.abort_handle());
         }
         Ok(())

@@ -6,7 +6,7 @@
 use crate::cast::{CastError, Ids};
 use crate::fanout::field::{Field, Kind};
 use crate::fanout::figures::Figures;
-use crate::fanout::voices;
+use crate::fanout::voices::{self, Says};
 use crate::node::{Bare, Node};
 use crate::people::{self, SignedIn};
 use crate::school::{Plan, School};
@@ -230,8 +230,8 @@ impl Crowd {
         wires.into_iter().for_each(|wire| drop(tokio::task::spawn_local(voices::listen(wire, Rc::clone(&field)))));
         for (place, teacher) in ground.people.teachers.iter().enumerate() {
             let wire = voices::connect(server.clone(), &teacher.token).await?;
-            let room = ground.people.rooms[place / needed];
-            tokio::task::spawn_local(voices::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
+            let says = Says::announcements(ground.people.rooms[place / needed]);
+            tokio::task::spawn_local(voices::teach(wire, says, place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = families / shape.rooms + needed;
         Ok(Self { field, listeners, server: Server::Homeroom(Box::new(ground)) })
@@ -252,8 +252,8 @@ impl Crowd {
         }
         for place in 0..shape.rooms * needed {
             let wire = voices::join(server, (place / needed) as u32).await?;
-            let room = RoomId::default();
-            tokio::task::spawn_local(voices::teach(wire, room, place, shape.pace(), Rc::clone(&field)));
+            let says = Says::announcements(RoomId::default());
+            tokio::task::spawn_local(voices::teach(wire, says, place, shape.pace(), Rc::clone(&field)));
         }
         let listeners = shape.members + needed;
         Ok(Self { field, listeners, server: Server::Bare(bare) })

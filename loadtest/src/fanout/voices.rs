@@ -16,6 +16,30 @@ use tokio::time::{Instant, timeout};
 /// Commands a second that one teacher may send, below the server's limit of 20.
 pub const TEACHER_RATE: f64 = 16.0;
 
+/// What somebody says again and again.
+#[derive(Debug, Clone, Copy)]
+pub enum Says {
+    /// Messages.
+    Post(Place),
+    /// How far they have come in a room's announcements: by turns that one more was delivered, and that it was read.
+    Marks(RoomId),
+}
+
+impl Says {
+    /// Announcements; at the bare server it does not matter where.
+    #[must_use]
+    pub fn announcements(room: RoomId) -> Self {
+        Self::Post(Place { room, to: Address::Announcements })
+    }
+
+    fn frame(self, reference: u32, text: String) -> String {
+        match self {
+            Self::Post(place) => post(place, reference, text),
+            Self::Marks(room) => mark(room, reference),
+        }
+    }
+}
+
 /// How teachers announce.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -65,8 +89,8 @@ pub async fn listen(mut wire: Wire, field: Rc<Field>) {
     }
 }
 
-/// A teacher: announces at their share of the rate, or as soon as there is a place under way.
-pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field: Rc<Field>) {
+/// A teacher, mostly: says it at their share of the rate, or as soon as there is a place under way.
+pub async fn teach(mut wire: Wire, says: Says, place: usize, pace: Pace, field: Rc<Field>) {
     let every = match field.under_way {
         Some(_) => Duration::from_secs_f64(1.0 / TEACHER_RATE),
         None => Duration::from_secs_f64(pace.teachers as f64 / pace.rate),
@@ -132,7 +156,7 @@ pub async fn teach(mut wire: Wire, room: RoomId, place: usize, pace: Pace, field
             unanswered.push_back(moment);
         }
         let frame = match field.kind {
-            Kind::Homeroom => post(Place { room, to: Address::Announcements }, reference, text),
+            Kind::Homeroom => says.frame(reference, text),
             Kind::Bare => format!("{text:.<width$}", width = field.frame_bytes.get()),
         };
         if let Err(error) = wire.send(&frame).await {
@@ -153,6 +177,18 @@ pub fn post(Place { room, to }: Place, reference: u32, text: String) -> String {
     let draft = Draft { language: Language::english(), text, protected: Vec::new() };
     let frame =
         ClientFrame::Post { reference: Ref(reference), room, client_id: ClientId::new(), to, draft, urgent: false };
+    // A frame of plain strings and numbers always encodes.
+    codec::encode_client(&frame).unwrap_or_default()
+}
+
+/// Each two marks are one message further: delivered, then read.
+fn mark(room: RoomId, reference: u32) -> String {
+    let (reference, n) = (Ref(reference), reference.div_ceil(2).into());
+    let conversation = Address::Announcements.conversation(room);
+    let frame = match reference.0.is_multiple_of(2) {
+        false => ClientFrame::Delivered { reference, room, conversation, n },
+        true => ClientFrame::Read { reference, room, conversation, n },
+    };
     // A frame of plain strings and numbers always encodes.
     codec::encode_client(&frame).unwrap_or_default()
 }
