@@ -7,6 +7,7 @@ use super::plot::{Axis, Curve, Plot};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target, statistics};
 use crate::{Failure, Surroundings, bare};
+use std::time::Duration;
 
 /// Deliveries a second, whatever the size: the processor's clock and caches then see the same load.
 const DELIVERIES: f64 = 10_000.0;
@@ -14,8 +15,11 @@ const SIZES: [usize; 4] = [125, 250, 500, 1_000];
 /// With time for everything.
 const LARGE_SIZES: [usize; 3] = [2_000, 4_000, 8_000];
 
-/// As many as an interval needs.
+/// As many as an interval needs, and as many as there is time for.
 const FEW_ROUNDS: u32 = 6;
+const MANY_ROUNDS: u32 = 9;
+/// Announcements in a window, at least: one that is half inside makes little difference then.
+const ANNOUNCEMENTS: f64 = 8.0;
 
 /// One size in rounds.
 struct Size {
@@ -26,7 +30,7 @@ struct Size {
 
 /// CPU per delivery by the room's size.
 pub async fn growth(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
-    let rounds = if budget.full { budget.rounds } else { FEW_ROUNDS };
+    let rounds = if budget.full { MANY_ROUNDS } else { FEW_ROUNDS };
     let budget = Budget { window: budget.window / 2, rounds: rounds.min(budget.rounds), ..*budget };
     let sizes = SIZES.into_iter().chain(LARGE_SIZES).take(if budget.full { usize::MAX } else { SIZES.len() });
     let mut measured = Vec::new();
@@ -41,9 +45,10 @@ async fn measure(surroundings: &Surroundings, budget: &Budget, members: usize) -
     let shape = Shape { rooms: 1, members, rate, in_flight: None, languages: 1, text: TEXT, over: Over::Plain };
     let options = bare::Options { gather: false };
     let Pair { ours, bare } = Pair::open(surroundings, shape, options, budget.window / 2).await?;
+    let length = budget.window.max(Duration::from_secs_f64(ANNOUNCEMENTS / rate));
     let mut client = 0.0_f64;
     let rounds = rounds(surroundings, budget.rounds, async |round| {
-        let (ours, bare) = in_turn(round, ours.window(budget.window), bare.window(budget.window)).await?;
+        let (ours, bare) = in_turn(round, ours.window(length), bare.window(length)).await?;
         client = client.max(ours.own_share.max(bare.own_share) / 100.0);
         Ok(Round { ours: ours.cpu, yardstick: bare.cpu })
     })
