@@ -129,8 +129,12 @@ fn row(table: &mut String, notes: &mut Vec<String>, line: &Line) {
     let mark = match note.is_empty() {
         true => String::new(),
         false => {
-            notes.push(note);
-            format!(" [{}]", notes.len())
+            // What several lines have to say is said once.
+            let place = notes.iter().position(|said| *said == note).unwrap_or_else(|| {
+                notes.push(note);
+                notes.len() - 1
+            });
+            format!(" [{}]", place + 1)
         }
     };
     // Writing to a string never fails.
@@ -246,7 +250,8 @@ mod tests {
             note: "Read it so.".to_owned(),
             client,
         };
-        let lines = vec![line(Target::AtMost(1.5), Some(0.95)), line(Target::OursAtMost(3.0), Some(0.5))];
+        let told = line(Target::OursAtMost(3.0), Some(0.5));
+        let lines = vec![line(Target::AtMost(1.5), Some(0.95)), told.clone(), told];
         let outcome = |found| Outcome { cell: Cell::ALL[0], took: Duration::from_secs(60), found };
         let outcomes = [outcome(Ok(Found::from(lines))), outcome(Err(Failure::Broken("a | b".to_owned())))];
         let budget = Budget { rounds: 9, window: Duration::from_secs(3), full: false };
@@ -255,9 +260,9 @@ mod tests {
         let report = fs::read_to_string(file).unwrap();
         for part in [
             "| a figure [1] | 2.00 µs | bare: 1.00 µs | 2.00 [2.00 – 2.00] | ≤ 1.5 × | **not met** |",
-            "| a figure [2] | 2.00 [2.00 – 2.00] µs | bare: 1.00 µs | 2.00 [2.00 – 2.00] | ≤ 3.00 µs | met |",
+            "| a figure [2] | 2.00 [2.00 – 2.00] µs | bare: 1.00 µs | 2.00 [2.00 – 2.00] | ≤ 3.00 µs | met |\n| a figure [2] |",
             "could not be measured: a participant broke: a / b",
-            "1. Read it so. **The client was the limit** (95 % of its processor).\n2. Read it so.\n",
+            "1. Read it so. **The client was the limit** (95 % of its processor).\n2. Read it so.\n\n",
         ] {
             assert!(report.contains(part), "{part} is missing in\n{report}");
         }
