@@ -48,7 +48,7 @@ inputs! {
     children_per_family classes_per_child children_per_class staff_per_class children_per_school
     online sessions_per_online_family bell_minutes answers
     announcements_per_class_and_day private_per_family_and_week school_days
-    node_cores node_memory busy connection_memory sessions_per_core sign_in_cpu delivery_cpu mark_cpu hear_cpu
+    node_cores node_memory busy connection_memory sessions_per_core sign_in_cpu delivery_cpu mark_cpu hear_cpu hear_mark_cpu
     redis_publishes redis_deliveries redis_masters_most
     postgres_appends postgres_marks postgres_sign_in_cpu look_cpu look_row_cpu look_interval commit
     postgres_cores postgres_connections_a_node postgres_connections postgres_largest

@@ -27,6 +27,8 @@ pub struct Needs {
     pub peak: Peak,
     pub nodes: f64,
     pub nodes_by: &'static str,
+    /// Cores of all nodes in use: for signing in, delivering, marks, and hearing other nodes.
+    pub cores: [f64; 4],
     /// Nodes that hold a class's room.
     pub holders: f64,
     /// News that Redis hands over, a second.
@@ -133,15 +135,18 @@ pub fn needs(inputs: &Inputs, families: f64) -> Needs {
     let by_sessions = peak.sessions / (inputs.sessions_per_core * inputs.node_cores * inputs.busy);
     let by_memory = peak.sessions * inputs.connection_memory / (inputs.node_memory * 1e6 * inputs.busy);
     // What a node hears hangs on how many there are: a few rounds settle it.
-    let (mut nodes, mut by_cpu, mut held) = (1.0_f64, 0.0, 1.0);
+    let (mut nodes, mut cores, mut by_cpu, mut held) = (1.0_f64, [0.0; 4], 0.0, 1.0);
     for _ in 0..20 {
         held = holders(nodes, peak.in_a_room + inputs.staff_per_class);
-        let heard = (peak.events + peak.marks) * held * inputs.hear_cpu;
-        let cpu = peak.sign_ins * inputs.sign_in_cpu
-            + peak.deliveries * inputs.delivery_cpu
-            + peak.marks * inputs.mark_cpu
-            + if nodes > 1.0 { heard } else { 0.0 };
-        by_cpu = cpu / 1e6 / (inputs.node_cores * inputs.busy);
+        let heard = held * (peak.events * inputs.hear_cpu + peak.marks * inputs.hear_mark_cpu);
+        let cpu = [
+            peak.sign_ins * inputs.sign_in_cpu,
+            peak.deliveries * inputs.delivery_cpu,
+            peak.marks * inputs.mark_cpu,
+            if nodes > 1.0 { heard } else { 0.0 },
+        ];
+        cores = cpu.map(|micros| micros / 1e6);
+        by_cpu = cores.iter().sum::<f64>() / (inputs.node_cores * inputs.busy);
         // One more than the load needs: one may be away.
         nodes = by_cpu.max(by_sessions).max(by_memory).ceil() + 1.0;
     }
@@ -161,6 +166,7 @@ pub fn needs(inputs: &Inputs, families: f64) -> Needs {
         peak,
         nodes,
         nodes_by,
+        cores,
         holders: held,
         bus,
         masters: (bus / inputs.redis_deliveries / inputs.busy).ceil().max(1.0),

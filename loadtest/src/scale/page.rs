@@ -113,6 +113,10 @@ fn of_needs(inputs: &Inputs) -> String {
         &sizes(),
         &[
             ("nodes, one of them to spare", all(|needs| format!("{} (by {})", number(needs.nodes), needs.nodes_by))),
+            ("cores in use: signing in", all(|needs| number(needs.cores[0]))),
+            ("… delivering", all(|needs| number(needs.cores[1]))),
+            ("… marks, where they are said", all(|needs| number(needs.cores[2]))),
+            ("… hearing other nodes", all(|needs| number(needs.cores[3]))),
             ("nodes that hold a class's room", all(|needs| number(needs.holders))),
             ("Redis: handed over a second", all(|needs| number(needs.bus))),
             ("Redis masters", all(|needs| number(needs.masters))),
