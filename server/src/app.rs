@@ -13,7 +13,7 @@ use crate::db::{Db, Engine, OpenError};
 use crate::live::socket::Upgrades;
 use crate::live::tail::Tails;
 use crate::live::{Counts, Node};
-use crate::log::bell::{Bell, Rung};
+use crate::log::bell::{self, Bell, Rung};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Measured};
 use crate::tls::{self, Tls, TlsError};
@@ -127,6 +127,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     tasks.spawn(hear(heard, tails.clone(), measured.clone(), traces));
     if needs_bell {
         tasks.spawn(listen_to_bell(bell, tails.clone()));
+        tasks.spawn(sweep_bell(db.clone()));
     }
     tasks.spawn(sweep(tails));
     tasks.spawn(forget(db.clone()));
@@ -284,7 +285,6 @@ async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails, measured: Measured,
 
 async fn listen_to_bell(mut bell: Bell, tails: Tails) {
     let mut heard = Instant::now();
-    let mut swept = Instant::now();
     let mut in_doubt = false;
     // What was told and is not taken in yet; at most one for each room.
     let mut rung: HashMap<RoomId, Rung> = HashMap::new();
@@ -321,11 +321,15 @@ async fn listen_to_bell(mut bell: Bell, tails: Tails) {
             }
             Err(error) => tracing::warn!(%error, "the bell can't be heard; delivery pauses after 2 s"),
         }
-        if swept.elapsed() > Duration::from_secs(60) {
-            swept = Instant::now();
-            if let Err(error) = bell.sweep().await {
-                tracing::warn!(%error, "old rows of the bell can't be swept away");
-            }
+    }
+}
+
+/// Apart from listening, which must not wait for it.
+async fn sweep_bell(db: Db) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if let Err(error) = bell::sweep(&db).await {
+            tracing::warn!(%error, "old rows of the bell can't be swept away");
         }
     }
 }

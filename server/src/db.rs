@@ -1,24 +1,27 @@
 //! The database: PostgreSQL or SQLite, behind one door.
 //!
-//! Owns: opening pools, migrations, the check that this binary and the schema fit, and the macros that run one text of SQL
-//! on whichever engine it is. Both take `$1`, `ON CONFLICT`, `RETURNING`, CTEs and window functions, and
+//! Owns: opening pools, how long what is asked may take, migrations, the check that this binary and the schema fit, and the macros that
+//! run one text of SQL on whichever engine it is. Both take `$1`, `ON CONFLICT`, `RETURNING`, CTEs and window functions, and
 //! `#[derive(FromRow)]` is generic over the row, so most queries are written once.
 //!
 //! Refuses to know: any table but `compatibility`. Only where the engines truly differ does a feature match on [`Engine`].
 
+mod pool;
 pub mod together;
 
+use pool::{Lent, Ways};
+pub use pool::{Pool, Within};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection, Postgres, Sqlite, Transaction};
+use sqlx::{Connection, Executor, Sqlite, Transaction};
 use std::fmt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 static POSTGRES_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -40,6 +43,12 @@ const SQLITE_READERS: u32 = 2;
 const POSTGRES_WRITERS: u32 = 8;
 /// Connections for pages and snapshots, apart so that a herd of readers can't starve appends.
 const POSTGRES_READERS: u32 = 8;
+/// How long a read of those who are connected may take: a page, a sign-in, a snapshot. Each is a few milliseconds by its index. One that
+/// hangs is given up half a second later ([`Pool`] says why) and asked again by whoever wants it, so that repair after a fault stays
+/// within 5 s.
+const READ: Duration = Duration::from_secs(2);
+/// How long a statement may take that writes, and one that goes through a whole roster: they wait for each other's locks.
+const WRITE: Duration = Duration::from_secs(10);
 /// Connections that a node needs in all: the pools, one for each of two lanes, one for the bell, and some while it reconnects.
 pub const POSTGRES_CONNECTIONS: i32 = 22;
 
@@ -83,13 +92,20 @@ impl fmt::Display for Location {
 /// The pools of the database.
 #[derive(Debug, Clone)]
 pub struct Db {
-    writes: Engine<PgPool, SqlitePool>,
-    reads: Engine<PgPool, SqlitePool>,
+    writes: Engine<Pool, SqlitePool>,
+    reads: Engine<Pool, SqlitePool>,
+    ways: Arc<Ways>,
 }
 
-/// A writing transaction.
-#[derive(Debug)]
-pub struct Tx(Engine<Transaction<'static, Postgres>, Transaction<'static, Sqlite>>);
+/// A writing transaction. Dropped before it is committed it is undone: on PostgreSQL by closing its connection, so that it can be dropped
+/// at any point.
+pub struct Tx(Engine<PostgresTx, Transaction<'static, Sqlite>>);
+
+struct PostgresTx {
+    lent: Lent,
+    /// Whether the last statement was answered to its end.
+    is_whole: bool,
+}
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +170,7 @@ impl Db {
             Engine::Postgres(pool) => {
                 // A connection of its own: building an index may take longer than a statement may otherwise, and so may waiting
                 // for another node that migrates.
-                let options = (*pool.connect_options()).clone().options([("statement_timeout", "0")]);
+                let options = pool.connect_options().clone().options([("statement_timeout", "0")]);
                 let mut on = PgConnection::connect_with(&options).await?;
                 POSTGRES_MIGRATIONS.run(&mut on).await?;
                 on.close().await?;
@@ -192,19 +208,18 @@ impl Db {
             .acquire_timeout(Duration::from_secs(10))
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self { writes: Engine::Sqlite(writes), reads: Engine::Sqlite(reads) })
+        Ok(Self { writes: Engine::Sqlite(writes), reads: Engine::Sqlite(reads), ways: Arc::new(Ways::new()) })
     }
 
     async fn postgres(url: &str) -> Result<Self, OpenError> {
         let options = postgres_options(url)?
             .application_name("homeroom")
-            .options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "2s")]);
-        let pool =
-            |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(5));
-        let writes = pool(POSTGRES_WRITERS).connect_with(options.clone()).await?;
-        let reads =
-            pool(POSTGRES_READERS).connect_with(options.options([("default_transaction_read_only", "on")])).await?;
-        Ok(Self { writes: Engine::Postgres(writes), reads: Engine::Postgres(reads) })
+            .options([("idle_in_transaction_session_timeout", "2s")]);
+        let ways = Arc::new(Ways::new());
+        let writes = Pool::open(options.clone(), POSTGRES_WRITERS, WRITE, ways.clone()).await?;
+        let options = options.options([("default_transaction_read_only", "on")]);
+        let reads = Pool::open(options, POSTGRES_READERS, READ, ways.clone()).await?;
+        Ok(Self { writes: Engine::Postgres(writes), reads: Engine::Postgres(reads), ways })
     }
 
     /// A database that nobody may ask anything: there is none at this address.
@@ -213,8 +228,9 @@ impl Db {
     /// Never: the address is readable.
     #[cfg(any(test, feature = "instructions"))]
     pub fn nowhere() -> Result<Self, OpenError> {
-        let pool = PgPoolOptions::new().connect_lazy_with(postgres_options("postgres://127.0.0.1:9/nowhere")?);
-        Ok(Self { writes: Engine::Postgres(pool.clone()), reads: Engine::Postgres(pool) })
+        let ways = Arc::new(Ways::new());
+        let pool = Pool::lazy(postgres_options("postgres://127.0.0.1:9/nowhere")?, 1, READ, ways.clone());
+        Ok(Self { writes: Engine::Postgres(pool.clone()), reads: Engine::Postgres(pool), ways })
     }
 
     /// A schema that contracted since may not be written by a binary that only knows what it was.
@@ -233,13 +249,23 @@ impl Db {
 
     /// The pool for reading pages and snapshots.
     #[must_use]
-    pub fn reads(&self) -> Engine<&PgPool, &SqlitePool> {
+    pub fn reads(&self) -> Engine<&Pool, &SqlitePool> {
         self.reads.as_ref()
+    }
+
+    /// For reads that may take as long as a write: those that go through a whole roster.
+    #[must_use]
+    pub fn long_reads(&self) -> Engine<&Pool, &SqlitePool> {
+        match (&self.writes, &self.reads) {
+            (Engine::Postgres(pool), _) => Engine::Postgres(pool),
+            // Nothing cuts them there, and the one writer has other things to do.
+            (_, reads) => reads.as_ref(),
+        }
     }
 
     /// The pool for single writing statements. For SQLite it has one connection: hold it briefly.
     #[must_use]
-    pub fn writes(&self) -> Engine<&PgPool, &SqlitePool> {
+    pub fn writes(&self) -> Engine<&Pool, &SqlitePool> {
         self.writes.as_ref()
     }
 
@@ -249,9 +275,24 @@ impl Db {
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(Tx(match &self.writes {
-            Engine::Postgres(pool) => Engine::Postgres(pool.begin().await?),
+            Engine::Postgres(pool) => {
+                let mut tx = PostgresTx { lent: pool.lend().await?, is_whole: true };
+                tx.next().execute("BEGIN").await?;
+                Engine::Postgres(tx)
+            }
             Engine::Sqlite(pool) => Engine::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
         }))
+    }
+
+    /// Whoever waited for PostgreSQL over a connection of their own waits no more: what else is connected may be as dead.
+    pub fn distrust_connections(&self) {
+        self.ways.distrust();
+    }
+
+    /// Statements that PostgreSQL did not answer in time, so far.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.ways.given_up()
     }
 
     /// Closes the pools; for SQLite this also writes the WAL back.
@@ -267,9 +308,9 @@ impl Db {
 
 impl Tx {
     /// The connection, to run a query on.
-    pub fn on(&mut self) -> Engine<&mut PgConnection, &mut SqliteConnection> {
+    pub fn on(&mut self) -> Engine<Within<'_>, &mut SqliteConnection> {
         match &mut self.0 {
-            Engine::Postgres(tx) => Engine::Postgres(&mut **tx),
+            Engine::Postgres(tx) => Engine::Postgres(tx.next()),
             Engine::Sqlite(tx) => Engine::Sqlite(&mut **tx),
         }
     }
@@ -280,9 +321,28 @@ impl Tx {
     /// When the engine refuses, or the connection is lost: then the outcome is unknown.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         match self.0 {
-            Engine::Postgres(tx) => tx.commit().await,
+            Engine::Postgres(mut tx) => {
+                if !tx.is_whole {
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
+                tx.next().execute("COMMIT").await?;
+                tx.lent.give_back();
+                Ok(())
+            }
             Engine::Sqlite(tx) => tx.commit().await,
         }
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tx")
+    }
+}
+
+impl PostgresTx {
+    fn next(&mut self) -> Within<'_> {
+        self.lent.within(&mut self.is_whole)
     }
 }
 

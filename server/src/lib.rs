@@ -20,6 +20,7 @@ pub mod instructions;
 pub mod live;
 pub mod log;
 pub mod metrics;
+mod outage;
 pub mod roster;
 pub mod sabotage;
 pub mod tls;

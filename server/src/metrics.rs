@@ -151,7 +151,7 @@ impl Collector for OfNode {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let counters: [(&str, &str, u64); 15] = [
+        let counters: [(&str, &str, u64); 16] = [
             ("homeroom_delivered", "Events handed to sockets.", of(&node.counts.delivered)),
             ("homeroom_commands", "Commands of clients.", of(&node.counts.commands)),
             ("homeroom_pages_read", "Pages of the log read for catching up.", node.tails.pages().reads()),
@@ -177,6 +177,11 @@ impl Collector for OfNode {
                 of(&node.tails.counts().rewritten),
             ),
             ("homeroom_holes", "Holes in a room's tail that were found.", of(&node.tails.counts().holes)),
+            (
+                "homeroom_database_given_up",
+                "Statements that PostgreSQL did not answer in time; their connections were closed.",
+                node.log.db().given_up(),
+            ),
             ("homeroom_sign_ins", "Links and codes that were right.", of(&self.0.counts.sign_ins)),
             ("homeroom_sign_ins_refused", "Links and codes that were not.", of(&self.0.counts.sign_ins_refused)),
         ];

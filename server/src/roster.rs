@@ -167,7 +167,7 @@ impl Turn {
     async fn take(db: &Db) -> Result<Self, ImportError> {
         match db.writes() {
             Engine::Postgres(pool) => {
-                let mut connection = sqlx::PgConnection::connect_with(&pool.connect_options()).await?;
+                let mut connection = sqlx::PgConnection::connect_with(pool.connect_options()).await?;
                 let (taken,): (bool,) =
                     sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(TURN).fetch_one(&mut connection).await?;
                 if taken { Ok(Self::Postgres { connection }) } else { Err(ImportError::Running) }

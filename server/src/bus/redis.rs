@@ -9,14 +9,13 @@
 //! cluster's masters have one connection each for subscribing and one for publishing; so has a single server.
 
 mod link;
-mod outage;
 mod topology;
 
 use super::{Bus, Counts, HEARD, News, Waiting, wire};
+use crate::outage::Outage;
 use homeroom_protocol::RoomId;
 use link::Link;
 pub use link::without_secrets;
-use outage::Outage;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

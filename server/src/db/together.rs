@@ -6,13 +6,10 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Questions that wait. Full: who asks waits for a place.
 const WAITING: usize = 4_096;
-/// How long an answer is waited for. Longer than a busy database takes, shorter than a connection to one that is gone may hang.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions in one query, so that no answer holds up the others for long.
 const MOST: usize = 128;
 
@@ -31,22 +28,15 @@ struct Asked<Q, A> {
 struct NoAnswer(Arc<sqlx::Error>);
 
 impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
-    /// `ask` answers all questions of one round, in their order. It runs as long as somebody may ask.
+    /// `ask` answers all questions of one round, in their order, and is not waited for without end by what it asks in turn. It runs as long
+    /// as somebody may ask.
     pub fn new<F, R>(ask: F) -> Self
     where
         F: Fn(Vec<Q>) -> R + Send + 'static,
         R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
     {
-        Self::patient(PATIENCE, ask)
-    }
-
-    fn patient<F, R>(patience: Duration, ask: F) -> Self
-    where
-        F: Fn(Vec<Q>) -> R + Send + 'static,
-        R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
-    {
         let (questions, asked) = mpsc::channel(WAITING);
-        tokio::spawn(answer(asked, ask, patience));
+        tokio::spawn(answer(asked, ask));
         Self(questions)
     }
 
@@ -69,25 +59,17 @@ impl<Q, A> fmt::Debug for Together<Q, A> {
     }
 }
 
-async fn answer<Q, A, F, R>(mut asked: mpsc::Receiver<Asked<Q, A>>, ask: F, patience: Duration)
+async fn answer<Q, A, F, R>(mut asked: mpsc::Receiver<Asked<Q, A>>, ask: F)
 where
-    A: Send + 'static,
     F: Fn(Vec<Q>) -> R,
-    R: Future<Output = Result<Vec<A>, sqlx::Error>> + Send + 'static,
+    R: Future<Output = Result<Vec<A>, sqlx::Error>>,
 {
     let mut round = Vec::new();
     while asked.recv_many(&mut round, MOST).await > 0 {
         let (questions, waiting): (Vec<Q>, Vec<_>) =
             round.drain(..).map(|asked| (asked.question, asked.answer)).unzip();
-        // Whoever has gone meanwhile needs no answer. A connection that hangs must not hold up all who come after: what was asked over it is
-        // waited for no more, but left to end by itself. A statement that is dropped in the middle leaves a connection of which nobody knows
-        // what it will say next.
-        let answers = match tokio::time::timeout(patience, tokio::spawn(ask(questions))).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(_panicked)) => Err(sqlx::Error::WorkerCrashed),
-            Err(_late) => Err(sqlx::Error::PoolTimedOut),
-        };
-        match answers {
+        // Whoever has gone meanwhile needs no answer. None is waited for without end: the pool sees to that.
+        match ask(questions).await {
             Ok(answers) => waiting.into_iter().zip(answers).for_each(|(to, answer)| drop(to.send(Ok(answer)))),
             Err(error) => {
                 let error = NoAnswer(Arc::new(error));
@@ -145,16 +127,6 @@ mod tests {
         let together = Together::new(ask);
         let error = together.ask(false).await.unwrap_err();
         assert!(error.to_string().contains("pool timed out"), "{error}");
-        assert!(together.ask(true).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_never_comes_is_given_up_and_the_next_round_is_asked() {
-        let together = Together::patient(Duration::from_millis(20), |questions: Vec<bool>| async move {
-            if questions.contains(&false) { std::future::pending().await } else { Ok(questions) }
-        });
-        let error = together.ask(false).await.unwrap_err();
-        assert!(error.to_string().contains("timed out"), "{error}");
         assert!(together.ask(true).await.unwrap());
     }
 

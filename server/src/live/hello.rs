@@ -96,7 +96,7 @@ async fn welcome(
         titles.push(title);
     }
     let seqs = seqs(&worker, &seats, &positions).await?;
-    // All at once, so that what they ask is asked together; and all to their end, since a statement must not be dropped in the middle.
+    // All at once, so that what they ask is asked together; and all to their end, since a statement that is dropped costs its connection.
     let begun = join_all(seats.iter().map(|seat| begin(session, seat, &positions, &seqs))).await;
     let begun: Vec<_> = begun.into_iter().collect::<Result<_, sqlx::Error>>()?;
     let mut rooms = Vec::with_capacity(seats.len());

@@ -193,8 +193,7 @@ impl Tails {
             let tails = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(STRAGGLER).await;
-                // What could not be read now, the bell tells again.
-                let _said = tails.fill(room).await;
+                tails.fill_patiently(room).await;
             });
         }
         self.tell_of_members(entries);

@@ -76,7 +76,7 @@ impl Bell {
     /// When the database does not answer; the next call then covers the time in between.
     pub async fn listen(&mut self) -> Result<Heard, sqlx::Error> {
         let Engine::Postgres(pool) = self.db.reads() else { return Ok(Heard::default()) };
-        let options = pool.connect_options();
+        let options = pool.connect_options().clone();
         // Taken out while it is used: whatever goes wrong, it is not used again.
         let mut connection = self.connection.take();
         let look = async {
@@ -87,7 +87,12 @@ impl Bell {
             let heard = self.look(&mut on).await?;
             Ok::<_, sqlx::Error>((on, heard))
         };
-        let outcome = tokio::time::timeout(PATIENCE, look).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let Ok(outcome) = tokio::time::timeout(PATIENCE, look).await else {
+            // What is read next is to be read over other connections.
+            self.db.distrust_connections();
+            self.failed = true;
+            return Err(sqlx::Error::PoolTimedOut);
+        };
         let in_doubt = std::mem::replace(&mut self.failed, outcome.is_err());
         let (on, heard) = outcome?;
         self.connection = Some(on);
@@ -119,15 +124,15 @@ impl Bell {
             .collect();
         Ok(Heard { rung, in_doubt })
     }
+}
 
-    /// Deletes what was rung more than ten minutes ago. A node that slept longer than that looks at every room it holds.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn sweep(&self) -> Result<(), sqlx::Error> {
-        if let Engine::Postgres(pool) = self.db.writes() {
-            sqlx::query("DELETE FROM bell WHERE rung_at < now() - interval '10 minutes'").execute(pool).await?;
-        }
-        Ok(())
+/// Deletes what was rung more than ten minutes ago. A node that slept longer than that looks at every room it holds.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sweep(db: &Db) -> Result<(), sqlx::Error> {
+    if let Engine::Postgres(pool) = db.writes() {
+        sqlx::query("DELETE FROM bell WHERE rung_at < now() - interval '10 minutes'").execute(pool).await?;
     }
+    Ok(())
 }

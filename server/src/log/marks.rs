@@ -20,6 +20,8 @@ const QUEUE: usize = 4_096;
 const COLLECT: Duration = Duration::from_secs(1);
 /// Conversations and people in one write.
 const BATCH: usize = 4_096;
+/// How long a write may take. Those who read wait for their answer, and the next second's marks for their turn.
+const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// A person's word that a device stored, or they read, a conversation up to an `n`.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +112,8 @@ async fn collect(
                 next = tokio::time::timeout_at(until, queue.recv()).await.ok().flatten();
             }
         }
-        let outcome = store(&db, collected.into_values().collect()).await.map_err(Arc::new);
+        let storing = tokio::time::timeout(ATTEMPT, store(&db, collected.into_values().collect()));
+        let outcome = storing.await.unwrap_or_else(|_late| Err(sqlx::Error::PoolTimedOut)).map_err(Arc::new);
         for reply in waiting {
             let answer = outcome.as_ref().map(|_| ()).map_err(|error| AppendError::Unavailable(Some(error.clone())));
             let _gone = reply.send(answer);

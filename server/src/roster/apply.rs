@@ -82,7 +82,9 @@ struct Applying<'a> {
 
 /// The one district of this database.
 async fn district(db: &Db, dry_run: bool) -> Result<Uuid, ImportError> {
-    if let Some((id,)) = fetch_optional!(db.reads(), (Uuid,), "SELECT id FROM district ORDER BY created_at LIMIT 1")? {
+    if let Some((id,)) =
+        fetch_optional!(db.long_reads(), (Uuid,), "SELECT id FROM district ORDER BY created_at LIMIT 1")?
+    {
         return Ok(id);
     }
     let id = Uuid::now_v7();
@@ -137,7 +139,7 @@ impl Applying<'_> {
         type Known = (String, Vec<u8>);
         macro_rules! of {
             ($table:literal) => {
-                fetch_among!(self.db.reads(), Known, text: ids,
+                fetch_among!(self.db.long_reads(), Known, text: ids,
                     concat!("SELECT source_id, source_digest FROM ", $table, " WHERE source_id"),
                     "AND district_id = $2", self.district)?
             };

@@ -85,7 +85,7 @@ macro_rules! present {
 /// When the database or the log fails; running again goes on from there.
 pub async fn follow(db: &Db, log: &Log, progress: &OnProgress<'_>) -> Result<Changes, ImportError> {
     let today = Utc::now().date_naive().format("%Y-%m-%d").to_string();
-    let schools = fetch_all!(db.reads(), (Uuid,), "SELECT DISTINCT school_id FROM room ORDER BY school_id")?;
+    let schools = fetch_all!(db.long_reads(), (Uuid,), "SELECT DISTINCT school_id FROM room ORDER BY school_id")?;
     let total = schools.len() as u64;
     let mut changes = Changes::default();
     for (done, (school,)) in schools.into_iter().enumerate() {
@@ -99,7 +99,7 @@ pub async fn follow(db: &Db, log: &Log, progress: &OnProgress<'_>) -> Result<Cha
 
 async fn follow_school(db: &Db, log: &Log, today: &str, school: Uuid) -> Result<Changes, ImportError> {
     let leaving_staff = fetch_all!(
-        db.reads(),
+        db.long_reads(),
         StaffRow,
         concat!(
             present!("room_id, person_id", "staff"),
@@ -112,7 +112,7 @@ async fn follow_school(db: &Db, log: &Log, today: &str, school: Uuid) -> Result<
         school
     )?;
     let joining_staff = fetch_all!(
-        db.reads(),
+        db.long_reads(),
         StaffRow,
         concat!(
             "SELECT room_id, person_id FROM (",
@@ -124,14 +124,14 @@ async fn follow_school(db: &Db, log: &Log, today: &str, school: Uuid) -> Result<
         school
     )?;
     let leaving_guardians = fetch_all!(
-        db.reads(),
+        db.long_reads(),
         PlaceRow,
         concat!(present!("room_id, person_id, student_id", "guardian"), " EXCEPT ", guardians!()),
         today,
         school
     )?;
     let joining_guardians = fetch_all!(
-        db.reads(),
+        db.long_reads(),
         PlaceRow,
         concat!(guardians!(), " EXCEPT ", present!("room_id, person_id, student_id", "guardian")),
         today,
@@ -176,7 +176,7 @@ async fn follow_school(db: &Db, log: &Log, today: &str, school: Uuid) -> Result<
 /// When the present term of each class's room began: staff who join see what was said since then.
 async fn terms(db: &Db, today: &str, school: Uuid) -> Result<BTreeMap<Uuid, DateTime<Utc>>, sqlx::Error> {
     let rows = fetch_all!(
-        db.reads(),
+        db.long_reads(),
         (Uuid, String),
         "SELECT r.id, MIN(m.begins_on) FROM room r JOIN class_term t ON t.class_id = r.class_id JOIN term m ON m.id = t.term_id
          WHERE m.ends_on >= $1 AND r.school_id = $2 GROUP BY r.id",

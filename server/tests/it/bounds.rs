@@ -3,14 +3,14 @@
 //! Owns: occupying and outlasting it. Refuses to know: PostgreSQL that is gone or hangs (see `failures` and `outages`).
 
 use crate::node::{Ground, School, guardian, log};
-use homeroom::db::{Db, Engine, Location};
+use homeroom::db::{Db, Engine, Location, Pool};
 use homeroom::log::{Append, Log, What, read};
 use homeroom_protocol::{Address, ClientId, Draft, Language};
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use sqlx::{Connection, Executor, PgConnection};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-fn pools(db: &Db) -> [&PgPool; 2] {
+fn pools(db: &Db) -> [&Pool; 2] {
     let (Engine::Postgres(writes), Engine::Postgres(reads)) = (db.writes(), db.reads()) else {
         panic!("not PostgreSQL")
     };
@@ -32,18 +32,16 @@ fn announcement(school: &School) -> Append {
 }
 
 /// Occupies every connection of a pool, and queues as many again.
-async fn occupy(pool: &PgPool, seconds: u32) -> tokio::task::JoinSet<()> {
-    let most = pool.options().get_max_connections();
+async fn occupy(pool: &Pool, seconds: u32) -> tokio::task::JoinSet<()> {
     let mut sleepers = tokio::task::JoinSet::new();
-    for _ in 0..2 * most {
+    for _ in 0..2 * pool.most() {
         let pool = pool.clone();
         sleepers.spawn(async move {
             // Those that wait may give up; that is what the bound is for.
             let _gave_up = sqlx::query("SELECT pg_sleep($1)").bind(f64::from(seconds)).execute(&pool).await;
         });
     }
-    let busy = || pool.size() == most && pool.num_idle() == 0;
-    crate::node::eventually("every connection is in use", || async { busy() }).await;
+    crate::node::eventually("every connection is in use", || async { pool.free() == 0 }).await;
     sleepers
 }
 
@@ -72,7 +70,7 @@ async fn a_statement_is_cut_that_takes_too_long_and_a_migration_is_not() {
     };
     let cut = async {
         let began = Instant::now();
-        let sleep = async |pool: &PgPool| code(pool.execute("SELECT pg_sleep(60)").await);
+        let sleep = async |pool: &Pool| code(pool.execute("SELECT pg_sleep(60)").await);
         assert_eq!(tokio::join!(sleep(writes), sleep(reads)), ("57014".to_owned(), "57014".to_owned()));
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
         // The connections are good for others.

@@ -28,6 +28,7 @@ mod restore;
 mod rfc6455;
 mod roster;
 mod roster_files;
+mod silence;
 mod standby;
 mod starting;
 mod tls;

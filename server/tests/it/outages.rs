@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-fn url(location: &Location) -> String {
+pub fn url(location: &Location) -> String {
     match location {
         Location::Postgres(url) => url.clone(),
         Location::Sqlite(_) => panic!("not a PostgreSQL"),
@@ -28,11 +28,11 @@ fn url(location: &Location) -> String {
 }
 
 /// Another node's folder on the same database.
-fn beside(ground: &Ground) -> Ground {
+pub fn beside(ground: &Ground) -> Ground {
     Ground { folder: tempfile::tempdir().unwrap(), location: ground.location.clone() }
 }
 
-async fn session(node: SocketAddr, token: &str) -> Socket {
+pub async fn session(node: SocketAddr, token: &str) -> Socket {
     let mut socket = connect(node).await;
     socket.say(json!({ "type": "hello", "token": token })).await;
     socket.hear("caught_up").await;
@@ -44,7 +44,7 @@ async fn is_ready(node: SocketAddr) -> bool {
 }
 
 /// The number of the next event, and what it says.
-async fn heard(socket: &mut Socket) -> (u64, String) {
+pub async fn heard(socket: &mut Socket) -> (u64, String) {
     let event = socket.hear("event").await;
     let text = event["message"]["envelope"]["text"].as_str().unwrap_or_default().to_owned();
     (event["n"].as_u64().unwrap(), text)

@@ -3,7 +3,7 @@
 //! Owns: asking them, for the very statements that the code runs. `cargo test plans -- --nocapture` shows the plans.
 
 use crate::node::{Ground, School, log};
-use homeroom::db::Engine;
+use homeroom::db::{Engine, Pool};
 use homeroom::log::read::statement;
 use homeroom::log::{Append, Log, What, members, read};
 use homeroom_protocol::{Address, ClientId, Draft, EventId, Language};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Executor, Postgres, Row, Sqlite};
 use uuid::Uuid;
 
 /// The statements that both engines share, and the index of `event` that each goes by.
@@ -95,7 +95,7 @@ fn nodes(plan: &Value, found: &mut Vec<Value>) {
     }
 }
 
-async fn postgres_plan(pool: &PgPool, query: Query<'_, Postgres, PgArguments>) -> Vec<Value> {
+async fn postgres_plan(pool: &Pool, query: Query<'_, Postgres, PgArguments>) -> Vec<Value> {
     let row = query.fetch_one(pool).await.unwrap();
     let mut found = Vec::new();
     nodes(&row.get::<Value, _>(0)[0]["Plan"], &mut found);
@@ -103,7 +103,7 @@ async fn postgres_plan(pool: &PgPool, query: Query<'_, Postgres, PgArguments>) -
 }
 
 /// Rows in rooms that nobody asks for, so that walking the table would cost, and what the planner knows of it.
-async fn fill(pool: &PgPool) {
+async fn fill(pool: &Pool) {
     pool.execute(
         "INSERT INTO event (room_id, seq, id, kind, conversation_id, n, at, body)
          SELECT gen_random_uuid(), 1, gen_random_uuid(), 'posted', gen_random_uuid(), 1, now(), '{}'
@@ -115,7 +115,7 @@ async fn fill(pool: &PgPool) {
 }
 
 /// A year of talk in the room and the conversation that are asked for: so long that reading it all and sorting would cost.
-async fn lengthen(pool: &PgPool, asked: &Asked) {
+async fn lengthen(pool: &Pool, asked: &Asked) {
     sqlx::query(
         "INSERT INTO event (room_id, seq, id, kind, conversation_id, n, root_seq, at, body)
          SELECT $1, 1000 + more, gen_random_uuid(), 'posted', $2, 1000 + more, 1000 + more, now(), '{}'
@@ -129,7 +129,7 @@ async fn lengthen(pool: &PgPool, asked: &Asked) {
 }
 
 /// Asks for the plan of each statement; gives it with its name.
-async fn postgres_plans(pool: &PgPool, asked: &Asked) -> Vec<(&'static str, Vec<Value>)> {
+async fn postgres_plans(pool: &Pool, asked: &Asked) -> Vec<(&'static str, Vec<Value>)> {
     let explain = |statement: &str| AssertSqlSafe(format!("EXPLAIN (FORMAT JSON, COSTS OFF) {statement}"));
     let mut plans = Vec::new();
     for (name, statement, binds) in SHARED {
@@ -202,7 +202,7 @@ async fn sqlite_reads_pages_and_history_by_their_indexes() {
 }
 
 /// Makes a table one of four parts, by hash of a column, with all that was in it.
-async fn split(pool: &PgPool, table: &str, by: &str) {
+async fn split(pool: &Pool, table: &str, by: &str) {
     let mut text = format!("BEGIN; CREATE TABLE whole (LIKE {table} INCLUDING ALL) PARTITION BY HASH ({by});");
     for part in 0..4 {
         text +=

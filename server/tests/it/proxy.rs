@@ -3,8 +3,8 @@
 //! Owns: passing bytes on, or not. Refuses to know: what they mean, but for the word COMMIT.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -16,6 +16,14 @@ pub enum Commit {
     IsLost = 1,
     /// It arrives, and the line is cut before its answer does.
     IsNotAnswered = 2,
+}
+
+/// Which lines fall silent.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Silence {
+    OfAll,
+    /// Those over which something was asked that is not answered yet.
+    OfWaiting,
 }
 
 #[derive(Clone)]
@@ -37,6 +45,7 @@ struct State {
     held: watch::Sender<bool>,
     /// Counts up when all lines are cut.
     cuts: watch::Sender<usize>,
+    lines: Mutex<Vec<Weak<Line>>>,
 }
 
 impl Proxy {
@@ -64,6 +73,7 @@ impl Proxy {
             torn: AtomicUsize::new(0),
             held: watch::channel(false).0,
             cuts: watch::channel(0).0,
+            lines: Mutex::default(),
         });
         let of_listener = state.clone();
         tokio::spawn(async move {
@@ -110,10 +120,28 @@ impl Proxy {
         self.state.held.send_replace(held);
     }
 
+    /// Lines that there are fall silent for ever, as when a firewall on the way has forgotten them; new ones work.
+    pub fn silence(&self, which: Silence) {
+        for line in self.state.lines.lock().unwrap().iter().filter_map(Weak::upgrade) {
+            if which == Silence::OfAll || line.waits.load(Ordering::SeqCst) {
+                line.is_silent.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
     /// Cuts all lines.
     pub fn cut(&self) {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
+}
+
+/// One connection.
+#[derive(Default)]
+struct Line {
+    /// Something was asked that is not answered yet.
+    waits: AtomicBool,
+    /// Nothing passes any more.
+    is_silent: AtomicBool,
 }
 
 async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Result<S>, state: Arc<State>) {
@@ -123,10 +151,15 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Res
     let torn = watch::channel(false).0;
     let (of_answers, mut held, mut cuts) = (torn.clone(), state.held.subscribe(), state.cuts.subscribe());
     let mut held_too = state.held.subscribe();
+    let line = Arc::<Line>::default();
+    state.lines.lock().unwrap().push(Arc::downgrade(&line));
     let asks = async {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
             drop(held.wait_for(|held| !held).await);
+            if line.is_silent.load(Ordering::SeqCst) {
+                continue;
+            }
             let bytes = &buffer[..read];
             if bytes.windows(6).any(|word| word == b"COMMIT") {
                 let at_commit = state.at_commit.swap(0, Ordering::SeqCst);
@@ -138,6 +171,7 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Res
                 }
                 torn.send_replace(at_commit == Commit::IsNotAnswered as u8);
             }
+            line.waits.store(true, Ordering::SeqCst);
             if to_server.write_all(bytes).await.is_err() {
                 return;
             }
@@ -147,13 +181,21 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Res
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
             drop(held_too.wait_for(|held| !held).await);
+            if line.is_silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            line.waits.store(false, Ordering::SeqCst);
             // Its answer: the commit has happened.
             if *of_answers.borrow() || to_client.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
         }
+        if line.is_silent.load(Ordering::SeqCst) {
+            std::future::pending().await
+        }
     };
     tokio::select! {
+        // A silent line stays until the client gives it up.
         () = asks => {}
         () = answers => {}
         _ = cuts.changed() => {}

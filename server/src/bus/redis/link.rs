@@ -5,8 +5,8 @@
 //!
 //! Redis closes a subscriber whose output buffer passes 32 MB, so what is read is handed over at once and never waited for.
 
-use super::outage::Outage;
 use super::{Channel, Shared};
+use crate::outage::Outage;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, Pipeline, PushInfo, PushKind, RedisError, Value};
 use std::collections::HashSet;

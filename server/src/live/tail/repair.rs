@@ -10,9 +10,12 @@ use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{PersonId, RoomId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Readings of a room in which something contradicts the log again and again; the next entry or the bell begins anew.
 const FILLS: usize = 3;
+/// The shortest and the longest wait before a hole is tried to be filled again.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Rooms looked at in one query.
 const LOOK: usize = 1_000;
 
@@ -35,7 +38,7 @@ impl Tails {
                 return;
             }
             tails.shared.counts.holes.fetch_add(1, Ordering::Relaxed);
-            let _said = tails.fill(room).await;
+            tails.fill_patiently(room).await;
         });
     }
 
@@ -48,12 +51,29 @@ impl Tails {
         arrived
     }
 
+    /// Fills a hole, however often that takes. Nobody else would: the bell tells each change once, and in a quiet room no entry follows that
+    /// shows the hole again. Meanwhile the room is being filled, so that this is done once for each.
+    pub(super) async fn fill_patiently(&self, room: RoomId) {
+        let mut pause = BACKOFF[0];
+        while let Err(error) = self.fill(room).await {
+            // The node has left.
+            if matches!(error, sqlx::Error::PoolClosed) {
+                return;
+            }
+            if pause == BACKOFF[0] {
+                tracing::warn!(%room, %error, "a hole can't be filled yet; it is tried again until it is");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF[1]);
+        }
+    }
+
     /// Reads what is missing from the log, beginning with the head itself: where the log holds another entry there, it is not
     /// the log that this node knew.
     ///
     /// # Errors
-    /// When the database does not answer; then the next entry or the bell brings it.
-    pub(super) async fn fill(&self, room: RoomId) -> Result<(), sqlx::Error> {
+    /// When the database does not answer; then it is the caller's to try again.
+    async fn fill(&self, room: RoomId) -> Result<(), sqlx::Error> {
         let mut outcome = Ok(());
         for _ in 0..FILLS {
             if let Some(tail) = self.rooms().get_mut(&room) {
@@ -66,10 +86,9 @@ impl Tails {
                 break;
             }
         }
-        if let Err(error) = &outcome {
-            tracing::warn!(%room, %error, "a hole can't be filled yet; the bell will ring again");
-        }
-        if let Some(tail) = self.rooms().get_mut(&room) {
+        if outcome.is_ok()
+            && let Some(tail) = self.rooms().get_mut(&room)
+        {
             tail.filling = false;
             tail.dropped = false;
             // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.

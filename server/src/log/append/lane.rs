@@ -130,16 +130,12 @@ impl Lane {
     /// Runs the transaction until its outcome is known. After a lost connection the same batch is run again: the client
     /// ids that were committed are found under the lock and answered as they were, the others are appended.
     async fn until_known(&mut self, batch: &[Pending], wait_for_locks: bool) -> Result<Plan, sqlx::Error> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        let mut pause = Duration::from_millis(20);
+        let mut again = Again::new();
         loop {
-            match self.attempt(batch, wait_for_locks).await {
-                Err(error) if may_pass(&error) && tokio::time::Instant::now() + pause < deadline => {
-                    tracing::warn!(%error, "a batch is tried again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(1));
-                }
-                outcome => return outcome,
+            let outcome = self.attempt(batch, wait_for_locks).await;
+            match &outcome {
+                Err(error) if again.is_worth(error) => again.pause().await,
+                _ => return outcome,
             }
         }
     }
@@ -149,7 +145,7 @@ impl Lane {
             Engine::Postgres(pool) => pool,
             Engine::Sqlite(pool) => return sqlite::append(pool, batch).await,
         };
-        let options = (*pool.connect_options()).clone().options(BY_KEY);
+        let options = pool.connect_options().clone().options(BY_KEY);
         // Taken out while it is used: whatever goes wrong, it is closed and not used again.
         let connection = self.connection.take();
         let committed = self.committed.clone();
@@ -200,14 +196,54 @@ impl Lane {
         skipped
     }
 
+    /// Who is in the room already, or not in it any more, is passed over: a change whose outcome is not known is made again. What was
+    /// committed unknown to this node is told by the bell.
     async fn change_members(&self, room: RoomId, changes: Vec<MemberChange>) -> Result<(), AppendError> {
-        let entries = members::change(&self.db, room, &changes, Timestamp::now())
-            .await
-            .map_err(|error| AppendError::Unavailable(Some(Arc::new(error))))?;
+        let mut again = Again::new();
+        let outcome = loop {
+            let changing = members::change(&self.db, room, &changes, Timestamp::now());
+            let outcome = match self.db.writes() {
+                Engine::Postgres(_) => {
+                    let late = |_late| Err(sqlx::Error::PoolTimedOut);
+                    tokio::time::timeout(ATTEMPT, changing).await.unwrap_or_else(late)
+                }
+                Engine::Sqlite(_) => changing.await,
+            };
+            match &outcome {
+                Err(error) if again.is_worth(error) => again.pause().await,
+                _ => break outcome,
+            }
+        };
+        let entries = outcome.map_err(|error| AppendError::Unavailable(Some(Arc::new(error))))?;
         if !entries.is_empty() {
             (self.committed)(&entries);
         }
         Ok(())
+    }
+}
+
+/// How often, and until when, a transaction is tried again.
+struct Again {
+    until: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self { until: tokio::time::Instant::now() + PATIENCE, pause: Duration::from_millis(20) }
+    }
+
+    fn is_worth(&self, error: &sqlx::Error) -> bool {
+        let is_worth = may_pass(error) && tokio::time::Instant::now() + self.pause < self.until;
+        if is_worth {
+            tracing::warn!(%error, "a transaction is tried again");
+        }
+        is_worth
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(1));
     }
 }
 

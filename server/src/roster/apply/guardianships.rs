@@ -35,7 +35,7 @@ impl Applying<'_> {
             }
             let listers: Vec<Uuid> = listed.iter().map(|(lister, _)| self.id(File::Users, lister)).collect();
             let mut had: HashMap<Uuid, BTreeSet<Pair>> = HashMap::new();
-            let rows = fetch_among!(self.db.reads(), (Uuid, Uuid, Uuid), uuid: listers,
+            let rows = fetch_among!(self.db.long_reads(), (Uuid, Uuid, Uuid), uuid: listers,
                 "SELECT listed_by, guardian_id, student_id FROM guardianship WHERE listed_by", "")?;
             for (lister, guardian, student) in rows {
                 had.entry(lister).or_default().insert((guardian, student));
@@ -108,7 +108,7 @@ impl Applying<'_> {
         }
         for some in unsaid.chunks(ROWS as usize) {
             let people: Vec<Uuid> = some.iter().map(|id| self.id(File::Users, id)).collect();
-            let known = fetch_among!(self.db.reads(), (String, String), uuid: people,
+            let known = fetch_among!(self.db.long_reads(), (String, String), uuid: people,
                 "SELECT DISTINCT p.source_id, r.role FROM person_role r JOIN person p ON p.id = r.person_id WHERE r.person_id", "")?;
             for (person, role) in known {
                 roles.entry(person).or_default().push(role);

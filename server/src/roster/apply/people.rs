@@ -70,7 +70,7 @@ impl Applying<'_> {
     /// What is read at each school, as the database has it and as this roster says.
     pub(super) async fn languages(&self) -> Result<HashMap<String, Place>, ImportError> {
         let known =
-            fetch_all!(self.db.reads(), (String, String, String), "SELECT source_id, kind, language FROM school")?;
+            fetch_all!(self.db.long_reads(), (String, String, String), "SELECT source_id, kind, language FROM school")?;
         let place = |kind: &str, language: &str| Place {
             school: kind.eq_ignore_ascii_case("school"),
             language: Some(language).filter(|language| !language.is_empty()).unwrap_or("en").to_owned(),
@@ -127,7 +127,7 @@ impl Applying<'_> {
     async fn known_roles(&self, ids: &[String]) -> Result<Vec<(String, RoleAt)>, sqlx::Error> {
         type Known = (String, String, String, String);
         let people: Vec<Uuid> = ids.iter().map(|id| self.id(File::Users, id)).collect();
-        let rows = fetch_among!(self.db.reads(), Known, uuid: people,
+        let rows = fetch_among!(self.db.long_reads(), Known, uuid: people,
             "SELECT p.source_id, r.role, s.source_id, r.source_id FROM person_role r JOIN school s ON s.id = r.school_id
              JOIN person p ON p.id = r.person_id WHERE r.person_id", "")?;
         Ok(rows.into_iter().map(|(person, role, org, said_by)| (person, RoleAt { role, org, said_by })).collect())
@@ -159,7 +159,7 @@ impl Applying<'_> {
         let goes_on = self.goes_on(File::Demographics, &unsaid).await?;
         if !goes_on.is_empty() {
             let people: Vec<Uuid> = goes_on.iter().map(|id| self.id(File::Users, id)).collect();
-            let known = fetch_among!(self.db.reads(), (String, Option<String>), uuid: people,
+            let known = fetch_among!(self.db.long_reads(), (String, Option<String>), uuid: people,
                 "SELECT source_id, birth_date FROM person WHERE id", "")?;
             birth_dates.extend(known);
         }
@@ -187,7 +187,7 @@ impl Applying<'_> {
                 if file == File::Roles {
                     // Who had this role until now: the row may name somebody else, or, where it is deleted, nobody.
                     let rows: Vec<&str> = page.iter().map(|row| row.source_id.as_str()).collect();
-                    let had = fetch_among!(self.db.reads(), (Uuid,), text: rows,
+                    let had = fetch_among!(self.db.long_reads(), (Uuid,), text: rows,
                         "SELECT person_id FROM person_role WHERE source_id", "AND source_id <> ''")?;
                     touched.extend(had.into_iter().map(|(person,)| person));
                 }
@@ -200,7 +200,7 @@ impl Applying<'_> {
     /// Writes what other files now say of people whom `users` does not name, where it differs; gives of how many.
     async fn complete_known(&self, touched: &BTreeSet<Uuid>) -> Result<u64, ImportError> {
         type Known = (Uuid, String, Vec<u8>, Option<String>);
-        let known = fetch_among!(self.db.reads(), Known, uuid: touched,
+        let known = fetch_among!(self.db.long_reads(), Known, uuid: touched,
             "SELECT id, source_id, source_digest, birth_date FROM person WHERE id", "AND length(source_digest) > 0")?;
         let ids: Vec<String> = known.iter().map(|(_, source_id, ..)| source_id.clone()).collect();
         let named = self.staged.staged(File::Users, &ids).await?;

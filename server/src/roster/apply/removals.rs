@@ -67,9 +67,9 @@ impl Applying<'_> {
             return Ok(());
         }
         let enrollments = if file == File::Users {
-            fetch_among!(self.db.reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE person_id", "")?
+            fetch_among!(self.db.long_reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE person_id", "")?
         } else {
-            fetch_among!(self.db.reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE class_id", "")?
+            fetch_among!(self.db.long_reads(), (String,), uuid: gone, "SELECT source_id FROM enrollment WHERE class_id", "")?
         };
         let enrollments = enrollments.into_iter().map(|(source_id,)| source_id).collect();
         lost.enrollments += self.unsaid(File::Enrollments, enrollments).await?;
@@ -79,7 +79,7 @@ impl Applying<'_> {
             let mut pairs: HashSet<Listed> = HashSet::new();
             macro_rules! of {
                 ($column:literal) => {
-                    fetch_among!(self.db.reads(), Listed, uuid: gone,
+                    fetch_among!(self.db.long_reads(), Listed, uuid: gone,
                         concat!("SELECT p.source_id, g.guardian_id, g.student_id, g.listed_by FROM guardianship g
                                  JOIN person p ON p.id = g.listed_by WHERE g.", $column), "")?
                 };
@@ -142,7 +142,7 @@ impl Applying<'_> {
                  WHERE CASE WHEN district_id = $1 THEN TRUE ELSE FALSE END AND id > $2 AND length(source_digest) > 0 ORDER BY id LIMIT $3"
             }
         };
-        fetch_all!(self.db.reads(), Present, text, self.district, after, ROWS)
+        fetch_all!(self.db.long_reads(), Present, text, self.district, after, ROWS)
     }
 
     /// What of a stretch the roster covers and does not name.
@@ -158,11 +158,11 @@ impl Applying<'_> {
     async fn covered(&self, file: File, page: &[Present]) -> Result<Vec<Present>, sqlx::Error> {
         let ids: Vec<Uuid> = page.iter().map(|(id, _)| *id).collect();
         let schools = match file {
-            File::Enrollments => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+            File::Enrollments => fetch_among!(self.db.long_reads(), (Uuid, Uuid), uuid: ids,
                 "SELECT e.id, c.school_id FROM enrollment e JOIN class c ON c.id = e.class_id WHERE e.id", "")?,
-            File::Classes => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+            File::Classes => fetch_among!(self.db.long_reads(), (Uuid, Uuid), uuid: ids,
                 "SELECT id, school_id FROM class WHERE id", "")?,
-            _ => fetch_among!(self.db.reads(), (Uuid, Uuid), uuid: ids,
+            _ => fetch_among!(self.db.long_reads(), (Uuid, Uuid), uuid: ids,
                 "SELECT person_id, school_id FROM person_role WHERE person_id", "")?,
         };
         let mut elsewhere: HashMap<Uuid, bool> = HashMap::new();

@@ -123,7 +123,7 @@ impl Staged {
 async fn known_ids(db: &Db, file: File, ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
     macro_rules! of {
         ($table:literal, $condition:literal) => {
-            fetch_among!(db.reads(), (String,), text: ids,
+            fetch_among!(db.long_reads(), (String,), text: ids,
                 concat!("SELECT source_id FROM ", $table, " WHERE source_id"), $condition)?
         };
     }

@@ -9,7 +9,7 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// What was said of one thing so far.
 #[derive(Debug, Default)]
-pub(super) struct Outage {
+pub(crate) struct Outage {
     /// When it last was said that it does not answer.
     said: Option<Instant>,
     /// That the outage that lasts now was said: then its end is, too.
@@ -18,7 +18,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// It does not answer, or still does not. Whether to say so.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(crate) fn goes_on(&mut self) -> bool {
         let now = Instant::now();
         let due = self.said.is_none_or(|said| now - said >= QUIET);
         if due {
@@ -29,7 +29,7 @@ impl Outage {
     }
 
     /// It answers. Whether to say so.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         std::mem::take(&mut self.is_told)
     }
 }
