@@ -29,6 +29,7 @@ mod rfc6455;
 mod roster;
 mod roster_files;
 mod silence;
+mod stale;
 mod standby;
 mod starting;
 mod tls;

@@ -41,8 +41,10 @@ pub struct Proxy {
 struct State {
     at_commit: AtomicU8,
     torn: AtomicUsize,
-    /// Nothing passes while this is true.
+    /// No question passes while this is true.
     held: watch::Sender<bool>,
+    /// No answer passes while this is true.
+    answers_held: watch::Sender<bool>,
     /// Counts up when all lines are cut.
     cuts: watch::Sender<usize>,
     lines: Mutex<Vec<Weak<Line>>>,
@@ -72,6 +74,7 @@ impl Proxy {
             at_commit: AtomicU8::new(0),
             torn: AtomicUsize::new(0),
             held: watch::channel(false).0,
+            answers_held: watch::channel(false).0,
             cuts: watch::channel(0).0,
             lines: Mutex::default(),
         });
@@ -118,6 +121,12 @@ impl Proxy {
     /// Holds everything up, as a network does that loses all packets.
     pub fn hold(&self, held: bool) {
         self.state.held.send_replace(held);
+        self.hold_answers(held);
+    }
+
+    /// Holds up what the server says; what it is asked arrives.
+    pub fn hold_answers(&self, held: bool) {
+        self.state.answers_held.send_replace(held);
     }
 
     /// Lines that there are fall silent for ever, as when a firewall on the way has forgotten them; new ones work.
@@ -150,7 +159,7 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Res
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let torn = watch::channel(false).0;
     let (of_answers, mut held, mut cuts) = (torn.clone(), state.held.subscribe(), state.cuts.subscribe());
-    let mut held_too = state.held.subscribe();
+    let mut answers_held = state.answers_held.subscribe();
     let line = Arc::<Line>::default();
     state.lines.lock().unwrap().push(Arc::downgrade(&line));
     let asks = async {
@@ -180,7 +189,7 @@ async fn pass<S: AsyncRead + AsyncWrite>(client: TcpStream, server: std::io::Res
     let answers = async {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-            drop(held_too.wait_for(|held| !held).await);
+            drop(answers_held.wait_for(|held| !held).await);
             if line.is_silent.load(Ordering::SeqCst) {
                 continue;
             }

@@ -1,0 +1,151 @@
+//! What was read a moment ago and is not so any more.
+//!
+//! Owns: pages of several rooms of which one takes long, and a log that is put back while it is being read. Refuses to know: what edits and
+//! retractions do to what is kept (see `live` and `log`).
+
+use crate::node::{Ground, Node, School, connect, eventually, log, staff};
+use crate::outages::{beside, url};
+use crate::proxy::Proxy;
+use homeroom::app;
+use homeroom::bus::local::Exchange;
+use homeroom::bus::{Bus, News, Waiting};
+use homeroom::db::{Db, Location};
+use homeroom::live::tail::Tails;
+use homeroom::log::{Append, Log, What, read};
+use homeroom::trace::Traces;
+use homeroom_protocol::{Address, ClientId, Draft, Language, RoomId};
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// What was read of one room is shown while another room's page is still being read: kept until that one is there, it would show messages
+/// as they were, and not as they stand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_is_offered_when_it_was_read_and_waits_for_no_other() {
+    let ground = Ground::postgres().await;
+    let (there, database) = (beside(&ground), url(&ground.location));
+    let node = Node::start(ground).await;
+    let (quick, slow, teacher) = (node.school.room, RoomId::new(), node.school.teacher);
+    let text = "INSERT INTO room (id, district_id, kind, school_id, class_id, title)
+                SELECT $1, district_id, 'school', school_id, NULL, 'Read after Class 4B' FROM room WHERE id = $2";
+    homeroom::execute!(node.log().db().writes(), text, slow.0, quick.0).unwrap();
+    node.log().change_members(slow, vec![staff(teacher, true)]).await.unwrap();
+    let mut here = node.session(teacher).await;
+    let mut posted = Vec::new();
+    for room in [quick, slow] {
+        posted.push(here.post(room, Address::Announcements, "read").await["id"].clone());
+    }
+    // Another node, in whose memory nothing is but what it reads.
+    let other = app::start_on(&there.config(), &Exchange::default()).await.unwrap();
+    let from_the_beginning = json!({
+        "type": "hello", "token": node.token(teacher), "positions": { quick.to_string(): null, slow.to_string(): null },
+    });
+    let mut first = connect(other.address).await;
+    first.say(from_the_beginning.clone()).await;
+    first.until("caught_up").await;
+    first.until("caught_up").await;
+    // Both pages are kept now; this makes one of them be read again.
+    let draft = json!({ "language": "en", "text": "edited" });
+    let client_id = ClientId::new();
+    let edit = json!({ "type": "edit", "room": slow, "client_id": client_id, "message": posted[1], "draft": draft });
+    assert_eq!(first.ask(edit).await["type"], "ack");
+    let mut lock = PgConnection::connect(&database).await.unwrap();
+    lock.execute("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let mut second = connect(other.address).await;
+    second.say(from_the_beginning).await;
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the other page is being read", || async {
+        let mut on = PgConnection::connect(&database).await.unwrap();
+        let (waiting,): (i64,) = sqlx::query_as(waits).fetch_one(&mut on).await.unwrap();
+        waiting > 0
+    })
+    .await;
+    // It was said before that reading began, which is cut after two seconds.
+    let shown = async {
+        let frames = second.until("caught_up").await;
+        let of_quick = frames.iter().filter(|frame| frame["room"] == json!(quick));
+        assert!(of_quick.clone().any(|frame| frame["message"]["id"] == posted[0]), "{frames:?}");
+        assert!(of_quick.clone().any(|frame| frame["type"] == "caught_up"), "{frames:?}");
+    };
+    tokio::time::timeout(Duration::from_secs(1), shown).await.expect("it does not wait for the other page");
+    lock.close().await.unwrap();
+    let frames = second.until("caught_up").await;
+    let shown = |text: &str| frames.iter().any(|frame| frame["message"]["envelope"]["text"] == text);
+    assert!(shown("edited") && !shown("read"), "{frames:?}");
+    other.stop().await;
+    node.stop().await;
+}
+
+struct Silent;
+
+impl Bus for Silent {
+    fn publish(&self, _: News) {}
+    fn hold(&self, _: RoomId) {}
+    fn release(&self, _: RoomId) {}
+    fn waiting(&self) -> Waiting {
+        Waiting::default()
+    }
+}
+
+/// Says something; gives its seq.
+async fn announce(log: &Log, school: &School) -> i64 {
+    let draft = Draft { language: Language::english(), text: "text".to_owned(), protected: Vec::new() };
+    let envelope = Box::new(draft.into_envelope(|_| Vec::new()).unwrap());
+    let what = What::Post { to: Address::Announcements, envelope, urgent: false };
+    let command = Append { room: school.room, author: school.teacher, client_id: ClientId::new(), what, turn: None };
+    log.append(command).await.unwrap();
+    read::head(log.db(), school.room).await.unwrap().unwrap().0
+}
+
+/// The log is put back after a reading saw it, and before the reading is done something comes that could not be in the log as it was
+/// read. What was read says that all is well; it has to be read once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_suspected_while_a_tail_is_filled_is_looked_at_again() {
+    let ground = Ground::postgres().await;
+    let (log, database) = (log(&ground).await, url(&ground.location));
+    let school = School::open(&log).await;
+    let room = school.room;
+    let proxy = Proxy::start(&database).await;
+    let behind = Db::open(&Location::Postgres(proxy.url(&database))).await.unwrap();
+    let tails = Tails::new(behind, Arc::new(Silent), true, Traces::off());
+    tails.hold(room, 0).await.unwrap();
+    let filled = |seq: i64| {
+        let tails = tails.clone();
+        async move { tails.head(room).unwrap().seq == seq }
+    };
+    // So that the connection is there, and knows the statement: the next reading is one question and one answer.
+    let known = announce(&log, &school).await;
+    tails.ring(room, known);
+    eventually("the tail is filled", || filled(known)).await;
+
+    let mut direct = PgConnection::connect(&database).await.unwrap();
+    let head = announce(&log, &school).await;
+    proxy.hold_answers(true);
+    let (asked,): (chrono::DateTime<chrono::Utc>,) =
+        sqlx::query_as("SELECT clock_timestamp()").fetch_one(&mut direct).await.unwrap();
+    tails.ring(room, head);
+    let read = "SELECT COUNT(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE '%e.seq > $2%' AND state = 'idle' AND query_start > $1";
+    loop {
+        let (read,): (i64,) = sqlx::query_as(read).bind(asked).fetch_one(&mut direct).await.unwrap();
+        if read > 0 {
+            break;
+        }
+        assert_eq!(tails.head(room).unwrap().seq, known, "no answer has come yet");
+        tokio::task::yield_now().await;
+    }
+    for text in [
+        "UPDATE event SET id = gen_random_uuid() WHERE room_id = $1 AND seq >= $2",
+        "UPDATE room SET last_event_id = (SELECT id FROM event WHERE room_id = $1 AND seq = last_seq) WHERE id = $1 AND last_seq > $2",
+    ] {
+        sqlx::query(text).bind(room.0).bind(known).execute(&mut direct).await.unwrap();
+    }
+    let contradicts = read::after(log.db(), room, known - 1, 1).await.unwrap();
+    let contradicts: Vec<_> = contradicts.into_iter().map(Arc::new).collect();
+    assert_eq!((contradicts.len(), contradicts[0].seq), (1, known));
+    tails.accept(&contradicts);
+    proxy.hold_answers(false);
+    eventually("it is read again", || async { tails.counts().rewritten.load(Relaxed) == 1 }).await;
+}
