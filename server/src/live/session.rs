@@ -35,6 +35,9 @@ use uuid::Uuid;
 const OUTPUT: usize = 128 * 1024;
 /// No commands are read while this much output waits.
 const PAUSE_READING: usize = 32 * 1024;
+/// Messages taken in before others have their turn. What one read holds may be 10,900 of the smallest, each refused with an answer of its
+/// own; so many are well under a millisecond, and as many commands as may be under way at once anyway.
+const TURN: usize = 64;
 /// Commands under way at once.
 const IN_FLIGHT: usize = 64;
 /// Seconds from the upgrade to `hello`.
@@ -141,6 +144,10 @@ impl Session {
                 // In a box of its own, which goes when it is done: the task that stays for hours has no room for it.
                 Box::pin(hello::hello(&self, token, positions)).await;
             }
+            if !held.is_empty() {
+                // Whoever sends much at once takes turns with those who share the worker. Sockets are looked at in between.
+                tokio::task::yield_now().await;
+            }
         }
         drop(held);
         self.leave().await;
@@ -149,40 +156,51 @@ impl Session {
     /// Takes in what is held, or what the socket has.
     fn read(self: &Rc<Self>, decoder: &mut Decoder, held: &mut Vec<u8>) -> Option<Hello> {
         if !held.is_empty() {
-            return self.decode(decoder, &mut std::mem::take(held), held);
+            let (hello, rest) = self.decode(decoder, held);
+            held.drain(..held.len() - rest);
+            return hello;
         }
         let mut buffer = self.worker.read_buffer.borrow_mut();
         match self.stream.try_read(&mut buffer) {
             Ok(0) => self.end(Ending::Drop),
-            Ok(read) => return buffer.get_mut(..read).and_then(|chunk| self.decode(decoder, chunk, held)),
+            Ok(read) => {
+                let chunk = buffer.get_mut(..read).unwrap_or_default();
+                let (hello, rest) = self.decode(decoder, chunk);
+                *held = chunk.get(read - rest..).unwrap_or_default().to_vec();
+                return hello;
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.end(Ending::Drop),
         }
         None
     }
 
-    /// Takes in a chunk, message by message, so that nothing is kept of what was answered. It stops where the session is paused or has
-    /// to wait for its `hello`; the rest is held as it came.
-    fn decode(self: &Rc<Self>, decoder: &mut Decoder, chunk: &mut [u8], held: &mut Vec<u8>) -> Option<Hello> {
+    /// Takes in a chunk, message by message, so that nothing is kept of what was answered. It stops where the session is paused, has to
+    /// wait for its `hello`, or has had its turn, and then writes what is to be said of it at once; gives how many bytes of the chunk are
+    /// left, as they came.
+    fn decode(self: &Rc<Self>, decoder: &mut Decoder, chunk: &mut [u8]) -> (Option<Hello>, usize) {
         let mut hello = None;
-        let outcome = decoder.decode(chunk, |item| {
-            self.heartbeat.set(self.heartbeat.get().heard());
-            self.take(item, &mut hello);
-            if hello.is_some() || self.ending.get().is_some() || self.is_paused() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+        let mut left = TURN;
+        let mut outcome = Ok(0);
+        self.in_one_write(|| {
+            outcome = decoder.decode(chunk, |item| {
+                self.heartbeat.set(self.heartbeat.get().heard());
+                self.take(item, &mut hello);
+                left -= 1;
+                if left == 0 || hello.is_some() || self.ending.get().is_some() || self.is_paused() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
         });
-        match outcome {
-            Ok(rest) => *held = chunk.get(chunk.len() - rest..).unwrap_or_default().to_vec(),
-            Err(error) => {
-                self.worker.node.counts.protocol_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(session = %self.id, %error, "the WebSocket protocol was broken");
-                self.end(Ending::Close(error.close_code()));
-            }
-        }
-        hello
+        let rest = outcome.unwrap_or_else(|error| {
+            self.worker.node.counts.protocol_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(session = %self.id, %error, "the WebSocket protocol was broken");
+            self.end(Ending::Close(error.close_code()));
+            0
+        });
+        (hello, rest)
     }
 
     fn take(self: &Rc<Self>, item: Item<'_>, hello: &mut Option<Hello>) {

@@ -129,6 +129,19 @@ impl Reader {
         }
     }
 
+    /// Reads until what came ends so, as fast as can be.
+    pub async fn skip_until(&mut self, end: &[u8]) {
+        let mut last = std::mem::take(&mut self.held);
+        while !last.ends_with(end) {
+            last.resize(64 * 1024, 0);
+            let read =
+                tokio::time::timeout(PATIENCE, self.stream.read(&mut last)).await.expect("the server says something");
+            last.truncate(read.unwrap());
+            assert!(!last.is_empty(), "closed");
+        }
+        self.read = 0;
+    }
+
     /// The code of the close frame, which must be the last thing that the server says before it ends the connection.
     pub async fn close_code(&mut self) -> u16 {
         loop {

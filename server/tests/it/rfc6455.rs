@@ -29,10 +29,14 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::set_with(&[]).await
+    }
+
+    async fn set_with(arguments: &[&str]) -> Self {
         let ground = Ground::sqlite();
         let demo = Demo::import(&ground).await;
         let metrics = format!("127.0.0.1:{}", free_port());
-        let server = Process::start(&ground, &["--metrics-listen", &metrics]).await;
+        let server = Process::start(&ground, &[&["--metrics-listen", &metrics], arguments].concat()).await;
         let (teacher, ana) = (server.session(&demo.teachers).await, server.session(&demo.anas).await);
         Self { server, metrics: format!("http://{metrics}/metrics"), demo, teacher, ana, _ground: ground }
     }
@@ -51,12 +55,6 @@ impl Scene {
     /// The teacher announces, and Ana hears it in time.
     async fn neighbours_hear(&mut self, meanwhile: &str) {
         let began = Instant::now();
-        self.neighbours_hear_at_last(meanwhile).await;
-        assert!(began.elapsed() < UNDISTURBED, "{meanwhile}: {:?}", began.elapsed());
-    }
-
-    /// The same, as late as may be.
-    async fn neighbours_hear_at_last(&mut self, meanwhile: &str) {
         let answer = self.teacher.ask_patiently(post(self.demo.room, Address::Announcements, meanwhile)).await;
         let heard = loop {
             let event = self.ana.hear("event").await;
@@ -65,6 +63,7 @@ impl Scene {
             }
         };
         assert_eq!(heard["message"]["envelope"]["text"], meanwhile);
+        assert!(began.elapsed() < UNDISTURBED, "{meanwhile}: {:?}", began.elapsed());
     }
 
     async fn metric(&self, name: &str) -> u64 {

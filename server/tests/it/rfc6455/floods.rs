@@ -161,15 +161,25 @@ async fn who_asks_and_never_reads_the_answers_is_not_read_any_further() {
         }
         devices
     });
-    // Refusing all that one read holds takes a debug build half a second, and twenty do it one after the other: how soon the neighbours hear
-    // of it is not judged here, only that they do.
-    let before = scene.server.resident();
-    let mut most = before;
-    while !flood.is_finished() {
-        scene.neighbours_hear_at_last("answers that nobody reads").await;
-        most = most.max(scene.server.resident());
+    drop(meanwhile(&mut scene, "answers that nobody reads", flood).await);
+}
+
+/// One worker has both: what came in one piece is taken in by turns, and the neighbour has theirs in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_much_at_once_takes_turns_with_their_neighbours() {
+    let scene = Scene::set_with(&["--workers", "1"]).await;
+    let (mut flooder, mut neighbour) = (scene.device().await, scene.device().await);
+    // Each of the texts is refused; the ping is answered last.
+    let much = [masked(0x81, b"").repeat(LIMIT / 6), masked(0x89, b"")].concat();
+    flooder.send(&much).await;
+    assert_eq!(flooder.reader.hear("error").await["code"], "malformed");
+    let answers = tokio::spawn(async move { flooder.reader.skip_until(&[0x8A, 0]).await });
+    let mut turns = 0;
+    while !answers.is_finished() {
+        neighbour.send(&masked(0x89, b"")).await;
+        neighbour.reader.pong().await;
+        turns += 1;
     }
-    drop(flood.await.unwrap());
-    most = most.max(scene.server.resident());
-    assert!(most - before < FLAT, "answers that nobody reads: {} KB more", (most - before) / 1_024);
+    answers.await.unwrap();
+    assert!(turns >= 10, "the neighbour was answered {turns} times between the first refusal and the last");
 }
