@@ -55,7 +55,7 @@ pub async fn backup(db: &Db, file: &Path) -> Result<u64, BackupError> {
     Ok(bytes)
 }
 
-async fn copy(pool: &sqlx::SqlitePool, part: &Path) -> Result<u64, BackupError> {
+async fn copy(pool: &crate::db::Readers, part: &Path) -> Result<u64, BackupError> {
     // For its owner alone, as the database is; SQLite takes an empty file for a new one.
     std::fs::File::options().write(true).create_new(true).mode(0o600).open(part)?;
     // One statement, one snapshot; writers go on meanwhile.

@@ -6,11 +6,14 @@
 //!
 //! Refuses to know: any table but `compatibility`. Only where the engines truly differ does a feature match on [`Engine`].
 
+mod executor;
 mod pool;
+mod readers;
 pub mod together;
 
 use pool::{Lent, Ways};
 pub use pool::{Pool, Within};
+pub use readers::Readers;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{
@@ -93,7 +96,7 @@ impl fmt::Display for Location {
 #[derive(Debug, Clone)]
 pub struct Db {
     writes: Engine<Pool, SqlitePool>,
-    reads: Engine<Pool, SqlitePool>,
+    reads: Engine<Pool, Readers>,
     ways: Arc<Ways>,
 }
 
@@ -203,11 +206,7 @@ impl Db {
             .before_acquire(|on, _| Box::pin(async move { Ok(!on.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
-        let reads = SqlitePoolOptions::new()
-            .max_connections(SQLITE_READERS)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options.read_only(true))
-            .await?;
+        let reads = Readers::open(options.read_only(true), SQLITE_READERS).await?;
         Ok(Self { writes: Engine::Sqlite(writes), reads: Engine::Sqlite(reads), ways: Arc::new(Ways::new()) })
     }
 
@@ -249,13 +248,13 @@ impl Db {
 
     /// The pool for reading pages and snapshots.
     #[must_use]
-    pub fn reads(&self) -> Engine<&Pool, &SqlitePool> {
+    pub fn reads(&self) -> Engine<&Pool, &Readers> {
         self.reads.as_ref()
     }
 
     /// For reads that may take as long as a write: those that go through a whole roster.
     #[must_use]
-    pub fn long_reads(&self) -> Engine<&Pool, &SqlitePool> {
+    pub fn long_reads(&self) -> Engine<&Pool, &Readers> {
         match (&self.writes, &self.reads) {
             (Engine::Postgres(pool), _) => Engine::Postgres(pool),
             // Nothing cuts them there, and the one writer has other things to do.
@@ -297,11 +296,13 @@ impl Db {
 
     /// Closes the pools; for SQLite this also writes the WAL back.
     pub async fn close(&self) {
-        for pool in [&self.reads, &self.writes] {
-            match pool {
-                Engine::Postgres(pool) => pool.close().await,
-                Engine::Sqlite(pool) => pool.close().await,
-            }
+        match &self.reads {
+            Engine::Postgres(pool) => pool.close().await,
+            Engine::Sqlite(readers) => readers.close().await,
+        }
+        match &self.writes {
+            Engine::Postgres(pool) => pool.close().await,
+            Engine::Sqlite(pool) => pool.close().await,
         }
     }
 }

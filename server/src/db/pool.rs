@@ -12,11 +12,10 @@
 //! nobody knows what it would say next. (sqlx's own pool takes it back and waits, without end, for what is still to come.) One that was used
 //! within the last second is lent as it is; only one that has rested is asked first whether it is alive.
 
+use super::executor::executor;
 use crate::outage::Outage;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
-use sqlx::{Connection, Describe, Either, Execute, Executor, Postgres, SqlStr};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Postgres};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -272,15 +271,6 @@ impl Shared {
     }
 }
 
-type Step = Either<PgQueryResult, PgRow>;
-
-/// What was read to its end, given out one after the other.
-fn each<'e>(
-    all: impl Future<Output = Result<Vec<Step>, sqlx::Error>> + Send + 'e,
-) -> BoxStream<'e, Result<Step, sqlx::Error>> {
-    stream::once(all).map_ok(|steps| stream::iter(steps.into_iter().map(Ok))).try_flatten().boxed()
-}
-
 /// Runs a statement on a connection that is lent for it.
 macro_rules! alone {
     ($pool:expr, $on:ident => $statement:expr) => {{
@@ -305,51 +295,8 @@ macro_rules! next {
     }};
 }
 
-/// All that an [`Executor`] has to do, each by the same of these two.
-macro_rules! executor {
-    ($on:ty, $run:ident) => {
-        impl<'c> Executor<'c> for $on {
-            type Database = Postgres;
-
-            fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step, sqlx::Error>>
-            where
-                'c: 'e,
-                E: 'q + Execute<'q, Postgres>,
-            {
-                each(async move { $run!(self, on => on.fetch_many(query).try_collect()) })
-            }
-
-            fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-            where
-                'c: 'e,
-                E: 'q + Execute<'q, Postgres>,
-            {
-                Box::pin(async move { $run!(self, on => on.fetch_optional(query)) })
-            }
-
-            fn prepare_with<'e>(
-                self,
-                sql: SqlStr,
-                parameters: &'e [PgTypeInfo],
-            ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-            where
-                'c: 'e,
-            {
-                Box::pin(async move { $run!(self, on => on.prepare_with(sql, parameters)) })
-            }
-
-            fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-            where
-                'c: 'e,
-            {
-                Box::pin(async move { $run!(self, on => on.describe(sql)) })
-            }
-        }
-    };
-}
-
-executor!(&'c Pool, alone);
-executor!(Within<'c>, next);
+executor!(Postgres, &'c Pool, alone);
+executor!(Postgres, Within<'c>, next);
 
 impl fmt::Debug for Pool {
     /// Without what it connects with: that may hold a password.
