@@ -124,7 +124,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         counts: Counts::default(),
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn(hear(heard, tails.clone(), measured.clone(), traces));
+    tasks.spawn(hear(heard, node.log.clone(), tails.clone(), measured.clone(), traces));
     if needs_bell {
         tasks.spawn(listen_to_bell(bell, tails.clone()));
         tasks.spawn(sweep_bell(db.clone()));
@@ -270,11 +270,12 @@ fn listeners(tails: &Tails, bus: &Arc<dyn Bus>, measured: &Measured, traces: &Tr
 }
 
 /// Takes in what other nodes tell.
-async fn hear(mut heard: mpsc::Receiver<News>, tails: Tails, measured: Measured, traces: Traces) {
+async fn hear(mut heard: mpsc::Receiver<News>, log: Log, tails: Tails, measured: Measured, traces: Traces) {
     while let Some(news) = heard.recv().await {
         measured.heard(&news);
         match news {
             News::Entries(room, entries) => {
+                log.heard(room);
                 let (entries, _steps) = traces.pass_on("hear", &entries);
                 tails.hear(News::Entries(room, entries));
             }

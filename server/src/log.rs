@@ -18,7 +18,7 @@ use crate::trace::{Context, Traces};
 use homeroom_protocol::RoomId;
 use std::sync::Arc;
 
-pub use append::{Append, AppendError, Appended, What};
+pub use append::{Append, AppendError, Appended, Lanes, What};
 pub use entry::{Entry, MemberEntry};
 pub use marks::{MarkUp, Moved};
 pub use members::{MemberChange, Place};
@@ -57,10 +57,17 @@ impl Log {
     /// Starts the lanes and the collector of marks on the current runtime.
     #[must_use]
     pub fn start(db: &Db, listeners: Listeners) -> Self {
+        Self::start_with(db, Lanes::of(db), listeners)
+    }
+
+    /// The same with other lanes than are usual: to find those, and for nothing else.
+    #[must_use]
+    pub fn start_with(db: &Db, lanes: Lanes, listeners: Listeners) -> Self {
+        let Listeners { committed, moved, batch, traces } = listeners;
         Self {
             db: db.clone(),
-            appender: append::Appender::start(db, listeners.committed, listeners.batch, listeners.traces),
-            marks: marks::Marks::start(db, listeners.moved),
+            appender: append::Appender::start(db, lanes, &committed, &batch, &traces),
+            marks: marks::Marks::start(db, moved),
         }
     }
 
@@ -92,6 +99,11 @@ impl Log {
     /// [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         self.appender.submit(append, None)?.done().await
+    }
+
+    /// Another node wrote to a room. Nothing depends on hearing it: who appends there next finds out sooner.
+    pub fn heard(&self, room: RoomId) {
+        self.appender.heard(room);
     }
 
     /// Changes who is in a room. What is already so is passed over. At most a few hundred at a time: they are one

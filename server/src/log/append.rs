@@ -4,11 +4,13 @@
 //! flight, the order of what one session says, and what is answered when the database says no.
 //! Refuses to know: sockets, and how entries reach readers: it calls one function with what was committed.
 //!
-//! `plan` decides, without a database; `found` says what it needs; `postgres` and `sqlite` load that and store what it decided.
+//! `plan` decides, without a database; `found` says what it needs, `known` what of it need not be asked for; `postgres` and
+//! `sqlite` load that and store what it decided.
 
 mod found;
 #[cfg(any(test, feature = "instructions"))]
 pub(crate) mod instructions;
+mod known;
 mod lane;
 mod plan;
 mod postgres;
@@ -20,6 +22,7 @@ use super::members::MemberChange;
 use crate::db::{Db, Engine};
 use crate::trace::{Context, Step, Traces};
 use homeroom_protocol::{Address, ClientId, Envelope, ErrorCode, EventId, Fault, PersonId, RoomId};
+use known::Elsewhere;
 use lane::Lane;
 #[cfg(feature = "next")]
 pub(super) use plan::next;
@@ -34,8 +37,6 @@ pub use turns::{Line, Turn, Turns};
 
 /// Commands that wait in one lane. Full, the lane answers `unavailable`: at 10,000 a second this is a tenth of a second.
 const LANE_QUEUE: usize = 1_024;
-/// PostgreSQL transactions in flight at once. Two with batches of 100 beat 32 single writers fivefold.
-const POSTGRES_LANES: usize = 2;
 
 /// A command that appends to a conversation.
 #[derive(Debug, Clone)]
@@ -152,13 +153,41 @@ impl From<AppendError> for Fault {
     }
 }
 
+/// How commands share transactions; measured in docs/decisions/0021-known-rooms.md.
+#[derive(Debug, Clone, Copy)]
+pub struct Lanes {
+    /// Transactions in flight at once.
+    pub number: usize,
+    /// Commands in one of them, at most.
+    pub batch: usize,
+}
+
+impl Lanes {
+    /// As they are fastest.
+    #[must_use]
+    pub fn of(db: &Db) -> Self {
+        match db.writes() {
+            Engine::Postgres(_) => Self { number: 2, batch: 200 },
+            // There is one writer.
+            Engine::Sqlite(_) => Self { number: 1, batch: 500 },
+        }
+    }
+}
+
 /// Called with what was committed, per room in the order of the log, once the authors have their answers.
 pub type Committed = dyn Fn(&[Arc<Entry>]) + Send + Sync;
 
 /// The lanes.
 #[derive(Debug, Clone)]
 pub struct Appender {
-    lanes: Arc<[mpsc::Sender<Job>]>,
+    lanes: Arc<[Entrance]>,
+}
+
+/// Where a lane is reached.
+#[derive(Debug)]
+struct Entrance {
+    jobs: mpsc::Sender<Job>,
+    elsewhere: Arc<Elsewhere>,
 }
 
 /// What counts, for `/metrics`.
@@ -198,17 +227,14 @@ impl Submitted {
 impl Appender {
     /// Starts the lanes on the current runtime. They end when the last `Appender` is dropped and all is answered.
     #[must_use]
-    pub fn start(db: &Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>, traces: Traces) -> Self {
-        let lanes = match db.writes() {
-            Engine::Postgres(_) => POSTGRES_LANES,
-            Engine::Sqlite(_) => 1,
-        };
-        let lanes = (0..lanes)
+    pub fn start(db: &Db, lanes: Lanes, committed: &Arc<Committed>, on_batch: &Arc<OnBatch>, traces: &Traces) -> Self {
+        let lanes = (0..lanes.number)
             .map(|_| {
                 let (jobs, queue) = mpsc::channel(LANE_QUEUE);
-                let lane = Lane::new(db.clone(), committed.clone(), on_batch.clone(), traces.clone());
-                tokio::spawn(lane.run(queue));
-                jobs
+                let elsewhere = Arc::<Elsewhere>::default();
+                let lane = Lane::new(db.clone(), lanes.batch, committed.clone(), on_batch.clone(), traces.clone());
+                tokio::spawn(lane.run(queue, elsewhere.clone()));
+                Entrance { jobs, elsewhere }
             })
             .collect();
         Self { lanes }
@@ -224,7 +250,7 @@ impl Appender {
         let room = append.room;
         let trace = trace.map(Box::new);
         let pending = Pending { append, digest, skips: 0, waits: false, trace, step: None, reply };
-        match self.lane(room).try_send(Job::Append(pending)) {
+        match self.lane(room).jobs.try_send(Job::Append(pending)) {
             Ok(()) => Ok(Submitted(answer)),
             Err(refused) => {
                 let (error, job) = match refused {
@@ -246,17 +272,22 @@ impl Appender {
     pub async fn change_members(&self, room: RoomId, changes: Vec<MemberChange>) -> Result<(), AppendError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Members { room, changes, reply };
-        self.lane(room).send(job).await.map_err(|_| AppendError::Unavailable(None))?;
+        self.lane(room).jobs.send(job).await.map_err(|_| AppendError::Unavailable(None))?;
         answer.await.unwrap_or(Err(AppendError::Unavailable(None)))
     }
 
     /// How many commands wait, in each lane.
     #[must_use]
     pub fn waiting(&self) -> Vec<usize> {
-        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).collect()
+        self.lanes.iter().map(|lane| lane.jobs.max_capacity() - lane.jobs.capacity()).collect()
     }
 
-    fn lane(&self, room: RoomId) -> &mpsc::Sender<Job> {
+    /// Another node wrote to a room: what is known of it is not worth a try any more.
+    pub fn heard(&self, room: RoomId) {
+        self.lane(room).elsewhere.note(room);
+    }
+
+    fn lane(&self, room: RoomId) -> &Entrance {
         // The last bytes of a version 7 UUID are random.
         &self.lanes[usize::from(room.0.as_bytes()[15]) % self.lanes.len()]
     }

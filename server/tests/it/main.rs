@@ -12,6 +12,7 @@ mod documents;
 mod drain;
 mod failures;
 mod http;
+mod known;
 mod live;
 mod log;
 mod metrics;

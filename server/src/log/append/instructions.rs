@@ -9,7 +9,7 @@ use crate::log::sight::{Interval, View};
 use homeroom_protocol::{Address, ClientId, EventId, PersonId, RoomId, RoomKind};
 use tokio::sync::oneshot;
 
-/// As many as a lane takes at once.
+/// Fewer than a lane takes at once.
 const BATCH: usize = 100;
 
 /// Plans batches of which every post is taken.

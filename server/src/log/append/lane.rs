@@ -3,10 +3,12 @@
 //! Owns: the batches that form by themselves while a transaction is in flight, what is done about a transaction that failed or
 //! whose outcome nobody knows, and the connection that it runs on. Refuses to know: what a batch does (see `plan`).
 
-use super::plan::{Answer, Plan};
+use super::known::{Elsewhere, Known};
+use super::plan::{self, Answer, Plan};
 use super::{AppendError, Committed, Job, OnBatch, Pending, postgres, sqlite};
 use crate::db::{Db, Engine, is_away};
 use crate::log::members::{self, MemberChange};
+use crate::sabotage::{self, Sabotage};
 use crate::trace::Traces;
 use homeroom_protocol::{ErrorCode, Fault, RoomId, Timestamp};
 use sqlx::error::DatabaseError;
@@ -15,8 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Commands in one transaction. Measured by others: beyond 100 rows p99 jumps tenfold.
-const BATCH: usize = 100;
 /// How often a batch may find a room locked by another node before it waits for the lock.
 const SKIPS: u8 = 3;
 /// How long one transaction may take. Longer than a node that stopped inside of its own may hold a lock (2 s).
@@ -26,30 +26,40 @@ const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A lane finds everything by its key. Left to itself PostgreSQL goes by what it last counted, and keeps the plan: a table that was empty
 /// then is read from end to end by each batch, 11 ms of it after 70,000 messages.
-const BY_KEY: [(&str, &str); 5] = [
+const BY_KEY: [(&str, &str); 6] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    postgres::KNOWN_PATIENCE,
 ];
 
 pub(super) struct Lane {
     db: Db,
+    /// Commands in one transaction.
+    largest: usize,
     /// PostgreSQL: a connection of its own. No waiting for a pool, no round trip to see whether it is alive, and one that hangs
     /// or whose commit is unknown is thrown away.
     connection: Option<PgConnection>,
+    known: Known,
     committed: Arc<Committed>,
     on_batch: Arc<OnBatch>,
     traces: Traces,
 }
 
 impl Lane {
-    pub(super) fn new(db: Db, committed: Arc<Committed>, on_batch: Arc<OnBatch>, traces: Traces) -> Self {
-        Self { db, connection: None, committed, on_batch, traces }
+    pub(super) fn new(
+        db: Db,
+        largest: usize,
+        committed: Arc<Committed>,
+        on_batch: Arc<OnBatch>,
+        traces: Traces,
+    ) -> Self {
+        Self { db, largest, connection: None, known: Known::default(), committed, on_batch, traces }
     }
 
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, elsewhere: Arc<Elsewhere>) {
         // Commands of rooms that another node had locked; they come before anything newer.
         let mut skipped: Vec<Pending> = Vec::new();
         let mut next: Option<Job> = None;
@@ -64,7 +74,7 @@ impl Lane {
                     return;
                 }
             }
-            while batch.len() < BATCH {
+            while batch.len() < self.largest {
                 match next.take().or_else(|| queue.try_recv().ok()) {
                     Some(Job::Append(pending)) => batch.push(pending),
                     // A change of membership ends the batch: what came before it is judged by the old one.
@@ -75,6 +85,7 @@ impl Lane {
                     None => break,
                 }
             }
+            elsewhere.take().into_iter().for_each(|room| self.known.forget(room));
             if !batch.is_empty() {
                 skipped = self.append(batch).await;
             }
@@ -82,6 +93,7 @@ impl Lane {
                 && let Some(Job::Members { room, changes, reply }) =
                     next.take_if(|job| matches!(job, Job::Members { .. }))
             {
+                self.known.forget(room);
                 // The author may have gone away; the change stands all the same.
                 let _gone = reply.send(self.change_members(room, changes).await);
             }
@@ -141,25 +153,74 @@ impl Lane {
     }
 
     async fn attempt(&mut self, batch: &[Pending], wait_for_locks: bool) -> Result<Plan, sqlx::Error> {
-        let pool = match self.db.writes() {
-            Engine::Postgres(pool) => pool,
-            Engine::Sqlite(pool) => return sqlite::append(pool, batch).await,
+        if let Some(plan) = self.plan_by_what_is_known(batch) {
+            let outcome = self.attempt_known(&plan).await;
+            if matches!(outcome, Ok(true)) {
+                self.known.advance(&plan);
+                return Ok(plan);
+            }
+            // Not so any more, or nobody knows. From here on all is looked up, under the locks.
+            plan.heads.keys().for_each(|room| self.known.forget(*room));
+            match outcome {
+                Err(error) if !is_poison(&error) => return Err(error),
+                _ => tracing::debug!(commands = batch.len(), "a batch is looked up"),
+            }
+        }
+        let mut plan = match self.db.writes() {
+            Engine::Postgres(_) => {
+                let mut known = std::mem::take(&mut self.known);
+                let committed = self.committed.clone();
+                let attempted = self
+                    .on_connection(async |on| {
+                        postgres::append(on, batch, wait_for_locks, &mut known, &*committed).await
+                    })
+                    .await;
+                self.known = known;
+                attempted?
+            }
+            Engine::Sqlite(pool) => sqlite::append(pool, batch, &mut self.known).await?,
         };
-        let options = pool.connect_options().clone().options(BY_KEY);
-        // Taken out while it is used: whatever goes wrong, it is closed and not used again.
+        self.known.learn(&mut plan);
+        Ok(plan)
+    }
+
+    /// What the batch does, if that needs no look-up: posts that are all taken. A refusal is looked up, and so is what is out of turn: it
+    /// may have been answered before.
+    fn plan_by_what_is_known(&self, batch: &[Pending]) -> Option<Plan> {
+        if batch.iter().any(|pending| pending.waits || pending.skips > 0) || sabotage::is(Sabotage::PublishBeforeCommit)
+        {
+            return None;
+        }
+        Some(plan::plan(batch, self.known.loaded(batch)?, true)).filter(Plan::appends_all)
+    }
+
+    /// Whether it was appended.
+    async fn attempt_known(&mut self, plan: &Plan) -> Result<bool, sqlx::Error> {
+        match self.db.writes() {
+            Engine::Postgres(_) => self.on_connection(async |on| postgres::append_known(on, plan).await).await,
+            Engine::Sqlite(pool) => sqlite::append_known(pool, plan).await,
+        }
+    }
+
+    /// Runs a transaction on the lane's connection. Whatever goes wrong, that is closed and not used again.
+    async fn on_connection<T>(
+        &mut self,
+        transaction: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let Engine::Postgres(pool) = self.db.writes() else { return Err(sqlx::Error::PoolClosed) };
         let connection = self.connection.take();
-        let committed = self.committed.clone();
         let transaction = async {
             let mut on = match connection {
                 Some(on) => on,
-                None => PgConnection::connect_with(&options).await?,
+                None => PgConnection::connect_with(&pool.connect_options().clone().options(BY_KEY)).await?,
             };
-            let plan = postgres::append(&mut on, batch, wait_for_locks, &*committed).await?;
-            Ok((on, plan))
+            let outcome = transaction(&mut on).await?;
+            Ok::<_, sqlx::Error>((on, outcome))
         };
-        let (on, plan) = tokio::time::timeout(ATTEMPT, transaction).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        let (on, outcome) =
+            tokio::time::timeout(ATTEMPT, transaction).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         self.connection = Some(on);
-        Ok(plan)
+        Ok(outcome)
     }
 
     fn answer(&self, batch: Vec<Pending>, mut plan: Plan) -> Vec<Pending> {

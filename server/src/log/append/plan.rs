@@ -118,6 +118,17 @@ pub struct Changed {
     pub body: Option<String>,
 }
 
+/// How a room moves on.
+#[derive(Debug, Clone, Copy)]
+pub struct Moved {
+    /// Its last event before the batch.
+    pub was: Option<EventId>,
+    /// Its last seq after it.
+    pub seq: i64,
+    /// Its last event after it.
+    pub id: EventId,
+}
+
 /// What is to be stored, answered and told.
 #[derive(Debug)]
 pub struct Plan {
@@ -130,11 +141,13 @@ pub struct Plan {
     /// Conversations with their address, last n and last seq.
     pub conversations: HashMap<ConversationId, (RoomId, Address, i64, i64)>,
     /// Rooms with their new heads.
-    pub heads: BTreeMap<RoomId, (i64, EventId)>,
+    pub heads: BTreeMap<RoomId, Moved>,
     /// The entries, for those who read live.
     pub entries: Vec<Arc<Entry>>,
     /// When.
     pub at: Timestamp,
+    /// What was loaded, as it stands after the batch.
+    pub after: Loaded,
     /// Messages that are pinned by it.
     #[cfg(feature = "next")]
     pub pins: Vec<next::Pin>,
@@ -153,6 +166,7 @@ pub fn plan(batch: &[Pending], loaded: Loaded, all_locked: bool) -> Plan {
             heads: BTreeMap::new(),
             entries: Vec::with_capacity(batch.len()),
             at: Timestamp::now(),
+            after: Loaded::default(),
             #[cfg(feature = "next")]
             pins: Vec::new(),
         },
@@ -161,7 +175,14 @@ pub fn plan(batch: &[Pending], loaded: Loaded, all_locked: bool) -> Plan {
         let answer = planning.decide(pending);
         planning.plan.answers.push(answer);
     }
-    planning.plan
+    Plan { after: planning.loaded, ..planning.plan }
+}
+
+impl Plan {
+    /// Whether every command of the batch is appended.
+    pub fn appends_all(&self) -> bool {
+        self.rows.len() == self.answers.len()
+    }
 }
 
 struct Planning {
@@ -301,7 +322,10 @@ impl Planning {
         let previous = head.last_event.replace(id);
         let number = self.loaded.numbers.entry(conversation).or_insert(0);
         *number += 1;
-        Place { id, previous, seq: head.last_seq, n: *number }
+        let (was, seq) = (previous, head.last_seq);
+        let moved = Moved { was, seq, id };
+        self.plan.heads.entry(room).and_modify(|room| *room = Moved { was: room.was, ..moved }).or_insert(moved);
+        Place { id, previous, seq, n: *number }
     }
 
     fn append(&mut self, append: &Append, digest: [u8; 32], new: New) -> Appended {
@@ -346,13 +370,19 @@ impl Planning {
                         body: body.clone(),
                     },
                 );
+                // The next change of it in this batch is one of what this one made of it. Of a new message nobody knows the id yet.
+                self.loaded.targets.insert(
+                    (append.room, message.id),
+                    Target {
+                        seq: target.seq,
+                        conversation: new.conversation,
+                        address: new.address,
+                        message: message.clone(),
+                    },
+                );
                 (message.id, target.seq, message)
             }
         };
-        self.loaded.targets.insert(
-            (append.room, root),
-            Target { seq: root_seq, conversation: new.conversation, address: new.address, message: message.clone() },
-        );
         self.plan.rows.push(Row {
             room: append.room,
             seq,
@@ -369,7 +399,6 @@ impl Planning {
             body,
         });
         self.plan.conversations.insert(new.conversation, (append.room, new.address, n, seq));
-        self.plan.heads.insert(append.room, (seq, id));
         let body = match new.kind {
             kind::POSTED => EventBody::Posted { message },
             kind::EDITED => EventBody::Edited { message },

@@ -3,11 +3,15 @@
 //! Owns: reading what the plan needs and storing what it decided. Refuses to know: the rules (see `plan`).
 
 use super::found::{Asked, Found, what};
+use super::known::Known;
 use super::plan::{self, Loaded, Plan};
 use super::{Committed, Pending};
 use crate::log::row::MessageRow;
 use crate::sabotage::{self, Sabotage};
-use sqlx::{Connection, PgConnection};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{Connection, PgConnection, Postgres};
 use uuid::Uuid;
 
 /// Locks the rooms, in the order of their ids.
@@ -37,9 +41,10 @@ const LOAD: &str = "
     SELECT ($6::bigint[])[3], found.id, NULL, NULL, NULL, NULL, found.last_n, NULL
     FROM unnest($5::uuid[]) AS asked (id) CROSS JOIN LATERAL (SELECT * FROM conversation WHERE conversation.id = asked.id OFFSET 0) found";
 
-/// What a batch stores; `$twice` is said where a client id may be there already.
+/// What a batch stores in any case, and before that what becomes of its conversations; `$twice` is said where a client id may be there
+/// already.
 macro_rules! store {
-    ($twice:literal) => {
+    ($twice:literal, $conversations:literal, $rooms:literal) => {
         concat!(
             "WITH said AS (
                 INSERT INTO event (room_id, seq, id, kind, conversation_id, n, root_id, root_seq, author_id, client_id, urgent, body, at)
@@ -50,18 +55,71 @@ macro_rules! store {
                 SELECT * FROM unnest($9::uuid[], $10::uuid[], $14::bytea[], $3::uuid[], $6::bigint[])",
             $twice,
             "),
-             numbered AS (
-                INSERT INTO conversation (id, room_id, guardian_id, student_id, last_n, last_seq)
-                SELECT * FROM unnest($15::uuid[], $16::uuid[], $17::uuid[], $18::uuid[], $19::bigint[], $20::bigint[])
-                ON CONFLICT (id) DO UPDATE SET last_n = excluded.last_n, last_seq = excluded.last_seq),
-             rung AS (INSERT INTO bell (room_id, head_seq) SELECT * FROM unnest($21::uuid[], $22::bigint[]))
-             UPDATE room SET last_seq = head.seq, last_event_id = head.id
-             FROM unnest($21::uuid[], $22::bigint[], $23::uuid[]) AS head (room_id, seq, id) WHERE room.id = head.room_id"
+             rung AS (INSERT INTO bell (room_id, head_seq) SELECT * FROM unnest($18::uuid[], $19::bigint[])),
+             numbered AS (",
+            $conversations,
+            ")",
+            $rooms
         )
     };
 }
-const STORE: &str = store!("");
-const STORE_TWICE: &str = store!(" ON CONFLICT DO NOTHING");
+
+/// Under the locks, after all was looked up.
+macro_rules! store_locked {
+    ($twice:literal) => {
+        store!(
+            $twice,
+            "INSERT INTO conversation (id, room_id, guardian_id, student_id, last_n, last_seq)
+             SELECT conversation.id, room_id, guardian_id, student_id, n, seq
+             FROM unnest($15::uuid[], $16::bigint[], $17::bigint[], $21::uuid[], $22::uuid[], $23::uuid[])
+                  AS conversation (id, n, seq, room_id, guardian_id, student_id)
+             ON CONFLICT (id) DO UPDATE SET last_n = excluded.last_n, last_seq = excluded.last_seq",
+            " UPDATE room SET last_seq = head.seq, last_event_id = head.id
+             FROM unnest($18::uuid[], $19::bigint[], $20::uuid[]) AS head (room_id, seq, id) WHERE room.id = head.room_id"
+        )
+    };
+}
+const STORE: &str = store_locked!("");
+const STORE_TWICE: &str = store_locked!(" ON CONFLICT DO NOTHING");
+
+/// With what was known before: a transaction by itself. It locks the rooms in the order of the arrays, which is that of their ids, and where
+/// one of them does not stand as it was known it divides by zero, so that nothing of it happens.
+const STORE_KNOWN: &str = store!(
+    "",
+    "UPDATE conversation SET last_n = now.n, last_seq = now.seq
+     FROM unnest($15::uuid[], $16::bigint[], $17::bigint[]) AS now (id, n, seq) WHERE conversation.id = now.id",
+    ", moved AS (
+        UPDATE room SET last_seq = head.seq, last_event_id = head.id
+        FROM unnest($18::uuid[], $19::bigint[], $20::uuid[], $21::uuid[]) AS head (room_id, seq, id, was)
+        WHERE room.id = head.room_id AND room.last_event_id = head.was RETURNING TRUE)
+     SELECT 1 / (COUNT(*) = cardinality($18::uuid[]))::int FROM moved"
+);
+
+/// How long a batch waits for a room that it does not lock first. Whoever holds one for longer may have stopped: it is passed over then.
+pub const KNOWN_PATIENCE: (&str, &str) = ("lock_timeout", "20ms");
+/// Locks may be waited for, as long as the transaction may take.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = 0";
+
+/// Appends a batch that was planned by what the lane knew, in one round trip; whether it did. It does not where a room stands differently, a
+/// client id was answered before, or somebody holds a room.
+///
+/// # Errors
+/// When the database does not take it for another reason, or does not answer.
+pub async fn append_known(on: &mut PgConnection, plan: &Plan) -> Result<bool, sqlx::Error> {
+    let was: Vec<Option<Uuid>> = plan.heads.values().map(|moved| moved.was.map(|id| id.0)).collect();
+    // Done when the server is ready for the next: with the answer to the statement alone it would not be committed yet.
+    match bound(STORE_KNOWN, plan).bind(was).execute(on).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_so(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Division by zero, unique violation, lock not available, deadlock.
+fn is_not_so(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| matches!(&*code, "22012" | "23505" | "55P03" | "40P01"))
+}
 
 /// Appends the batch in one transaction. Commands of rooms that another node holds are skipped, unless
 /// `wait_for_locks`.
@@ -69,15 +127,17 @@ pub async fn append(
     on: &mut PgConnection,
     batch: &[Pending],
     wait_for_locks: bool,
+    known: &mut Known,
     committed: &Committed,
 ) -> Result<Plan, sqlx::Error> {
     let asked = Asked::by(batch);
-    let mut tx = on.begin().await?;
+    let mut tx = on.begin_with(BEGIN).await?;
     let mut loaded = Loaded::default();
     loaded.take(lock(&mut tx, &asked, wait_for_locks).await?);
     // In a statement of its own, begun after the locks were had: a READ COMMITTED statement takes its snapshot before it
     // waits, and would miss what the former holder committed.
     load(&mut tx, asked, &mut loaded).await?;
+    known.meet(&loaded.heads);
     let plan = plan::plan(batch, loaded, wait_for_locks);
     if !plan.rows.is_empty() {
         store(&mut tx, &plan).await?;
@@ -133,18 +193,10 @@ async fn load(on: &mut PgConnection, asked: Asked, loaded: &mut Loaded) -> Resul
     Ok(())
 }
 
-/// All in one statement. What it changes in events that it may have made itself comes after it: one statement does not see its own.
-async fn store(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+/// The statement with what all have.
+fn bound<'q>(text: &'static str, plan: &Plan) -> Query<'q, Postgres, PgArguments> {
     let column = |of: fn(&plan::Row) -> Uuid| -> Vec<Uuid> { plan.rows.iter().map(of).collect() };
     let number = |of: fn(&plan::Row) -> i64| -> Vec<i64> { plan.rows.iter().map(of).collect() };
-    let conversations: Vec<_> = plan.conversations.iter().collect();
-    let about = conversations.iter().map(|(_, (_, to, ..))| to.about());
-    let (guardians, students): (Vec<_>, Vec<_>) =
-        about.map(|about| (about.map(|about| about.guardian.0), about.map(|about| about.student.0))).unzip();
-    let mut text = STORE;
-    if sabotage::is(Sabotage::DropDuplicateLookUp) {
-        text = STORE_TWICE;
-    }
     sqlx::query(text)
         .bind(column(|row| row.room.0))
         .bind(number(|row| row.seq))
@@ -160,15 +212,25 @@ async fn store(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
         .bind(plan.rows.iter().map(|row| row.body.as_deref()).collect::<Vec<_>>())
         .bind(plan.at.as_datetime())
         .bind(plan.rows.iter().map(|row| row.digest.as_slice()).collect::<Vec<_>>())
-        .bind(conversations.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-        .bind(conversations.iter().map(|(_, (room, ..))| room.0).collect::<Vec<_>>())
+        .bind(plan.conversations.keys().map(|id| id.0).collect::<Vec<_>>())
+        .bind(plan.conversations.values().map(|(_, _, n, _)| *n).collect::<Vec<_>>())
+        .bind(plan.conversations.values().map(|(_, _, _, seq)| *seq).collect::<Vec<_>>())
+        .bind(plan.heads.keys().map(|room| room.0).collect::<Vec<_>>())
+        .bind(plan.heads.values().map(|moved| moved.seq).collect::<Vec<_>>())
+        .bind(plan.heads.values().map(|moved| moved.id.0).collect::<Vec<_>>())
+}
+
+/// All in one statement. What it changes in events that it may have made itself comes after it: one statement does not see its own.
+async fn store(on: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    let conversations = || plan.conversations.values();
+    let about = conversations().map(|(_, to, ..)| to.about());
+    let (guardians, students): (Vec<_>, Vec<_>) =
+        about.map(|about| (about.map(|about| about.guardian.0), about.map(|about| about.student.0))).unzip();
+    let text = if sabotage::is(Sabotage::DropDuplicateLookUp) { STORE_TWICE } else { STORE };
+    bound(text, plan)
+        .bind(conversations().map(|(room, ..)| room.0).collect::<Vec<_>>())
         .bind(guardians)
         .bind(students)
-        .bind(conversations.iter().map(|(_, (_, _, n, _))| *n).collect::<Vec<_>>())
-        .bind(conversations.iter().map(|(_, (_, _, _, seq))| *seq).collect::<Vec<_>>())
-        .bind(plan.heads.keys().map(|room| room.0).collect::<Vec<_>>())
-        .bind(plan.heads.values().map(|(seq, _)| *seq).collect::<Vec<_>>())
-        .bind(plan.heads.values().map(|(_, id)| id.0).collect::<Vec<_>>())
         .execute(&mut *on)
         .await?;
     store_changed(on, plan).await

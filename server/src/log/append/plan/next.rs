@@ -64,7 +64,6 @@ impl Planning {
         });
         self.plan.pins.push(Pin { room: append.room, seq: target.seq, until });
         self.plan.conversations.insert(target.conversation, (append.room, target.address, n, seq));
-        self.plan.heads.insert(append.room, (seq, id));
         let about = About { conversation: target.conversation, address: target.address, n, root_seq: target.seq };
         let body = EventBody::Pinned { message, until };
         let entry = Entry::of_message(append.room, seq, id, self.plan.at, about, body).following(previous);
