@@ -5,6 +5,7 @@
 //! know: everything that makes Homeroom worth having: who may see what, durability, order across a crash.
 
 pub mod messages;
+pub mod ours;
 pub mod postgres;
 pub mod redis;
 pub mod sqlite;

@@ -31,6 +31,18 @@ impl Cpu {
         Some(Self { threads, ..stat })
     }
 
+    /// Of a process and those that it has started and that are still there.
+    #[must_use]
+    pub fn of_family(process: u32) -> Option<Self> {
+        let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+        let children = children.split_whitespace().filter_map(|child| Self::of(child.parse().ok()?));
+        Some(children.fold(Self::of(process)?, |all, one| Self {
+            user: all.user + one.user,
+            system: all.system + one.system,
+            threads: all.threads + one.threads,
+        }))
+    }
+
     /// Since an earlier reading.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {

@@ -63,6 +63,31 @@ pub struct Window {
     pub times: Vec<u64>,
     /// This program's share of a processor.
     pub own_share: f64,
+    /// What a post cost, of each.
+    pub used: Used,
+}
+
+/// Processor time of all who take part, in microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// This program: whoever posts, or a bare writer.
+    pub own: f64,
+    /// Homeroom.
+    pub server: f64,
+    /// PostgreSQL, where there is one.
+    pub database: f64,
+}
+
+impl Used {
+    /// Each message's part of what was used since an earlier reading.
+    pub fn since(self, earlier: Self, messages: u64) -> Self {
+        let each = |now: f64, then: f64| (now - then) / messages.max(1) as f64;
+        Self {
+            own: each(self.own, earlier.own),
+            server: each(self.server, earlier.server),
+            database: each(self.database, earlier.database),
+        }
+    }
 }
 
 /// What the sessions share. One thread holds all of it.
@@ -190,23 +215,34 @@ impl Posters {
     }
 
     async fn window(&self, pause: Duration, length: Duration) -> Result<Window, Failure> {
-        let own = || Cpu::of(std::process::id()).ok_or(Failure::Gone);
         self.shared.pause.set(pause);
         self.shared.active.set(true);
         self.shared.wake.notify_waiters();
         // Each has posted once by then, where that is soon.
         sleep(WARM_UP.max(pause.min(2 * WARM_UP))).await;
         self.shared.times.take();
-        let (began, before) = (Instant::now(), own()?);
+        let (began, before) = (Instant::now(), self.used());
         sleep(length).await;
         let (times, took) = (self.shared.times.take(), began.elapsed());
-        let own_share = own()?.since(before).total().as_secs_f64() / took.as_secs_f64();
+        let after = self.used();
+        let own_share = (after.own - before.own) / took.as_secs_f64() / 1e6;
+        let used = after.since(before, times.len() as u64);
         self.shared.active.set(false);
         sleep(COOL_DOWN).await;
         if let Some(error) = self.shared.error.take() {
             return Err(Failure::Broken(format!("{error}\n{}", self.node.log_end())));
         }
-        Ok(Window { per_second: times.len() as f64 / took.as_secs_f64(), times, own_share })
+        Ok(Window { per_second: times.len() as f64 / took.as_secs_f64(), times, own_share, used })
+    }
+
+    /// What was used so far.
+    pub fn used(&self) -> Used {
+        let micros = |cpu: Option<Cpu>| cpu.map_or(0.0, |cpu| cpu.total().as_secs_f64() * 1e6);
+        Used {
+            own: micros(Cpu::of(std::process::id())),
+            server: micros(self.node.process().and_then(Cpu::of)),
+            database: micros(self.postgres.as_ref().and_then(Postgres::cpu)),
+        }
     }
 }
 

@@ -7,11 +7,11 @@
 //! decide the outcome.
 
 use super::cores::Cores;
-use super::posters::{Engine, HOT, Posters, QUIET, Rooms};
+use super::posters::{Engine, HOT, Posters, QUIET, Rooms, Used};
 use super::turns::{in_turn, rounds};
 use super::{Budget, Found, Line, Round, Target};
 use crate::bare::messages::Paced;
-use crate::bare::{postgres, sqlite};
+use crate::bare::{ours, postgres, sqlite};
 use crate::{Failure, Surroundings};
 
 /// Messages in a bare batch.
@@ -28,36 +28,49 @@ const ONE: &str = "A thousand guardians write to the teachers of one class, over
                    messages of the same length behind one counter, on one connection (two would wait for each other), and tells nobody. \
                    Client, server and database share all cores; so do yardstick and database.";
 
+const OWN_TABLES: &str = "The same two connections and batches, but stored as Homeroom does: all columns and indexes, the answers to client ids, \
+                          heads and bell. Who sends, may send and is told is in neither: this is what the database allows.";
+
 /// Acknowledged posts a second on PostgreSQL.
 pub async fn postgres(surroundings: &Surroundings, budget: &Budget) -> Result<Found, Failure> {
     let _cores = Cores::share(surroundings);
     let posters = Posters::open(surroundings, Engine::Postgres, Rooms::Each).await?;
     let mut bare = beside(&posters).await?;
-    let mut client = 0.0_f64;
+    let url = posters.postgres.as_ref().ok_or(Failure::Gone)?.url();
+    let mut own_tables = ours::Ours::open(&url, FEW).await?;
+    let (mut client, mut parts) = (0.0_f64, Vec::new());
     let rounds = rounds(surroundings, budget.rounds, async |round| {
         let bare = async {
-            let batches = bare.store(FEW, BATCH, true, budget.window).await?.per_second();
-            Ok((batches, bare.store(MANY, 1, true, budget.window).await?.per_second()))
+            let before = posters.used();
+            let batches = bare.store(FEW, BATCH, true, budget.window).await?;
+            let used = posters.used().since(before, batches.messages);
+            let singles = bare.store(MANY, 1, true, budget.window).await?.per_second();
+            Ok((batches.per_second(), used, singles, own_tables.store(BATCH, budget.window).await?.per_second()))
         };
-        let (ours, (batches, singles)) = in_turn(round, posters.busy(budget.window), bare).await?;
+        let (ours, (batches, used, singles, tables)) = in_turn(round, posters.busy(budget.window), bare).await?;
         client = client.max(ours.own_share);
-        let beside = |yardstick| Round { ours: ours.per_second, yardstick };
-        Ok((beside(batches), beside(singles)))
+        parts.push(ours.used);
+        let cpu = Round { ours: ours.used.server + ours.used.database, yardstick: used.own + used.database };
+        let beside = |ours, yardstick| Round { ours, yardstick };
+        Ok([beside(ours.per_second, batches), beside(ours.per_second, singles), beside(tables, batches), cpu])
     })
     .await?;
-    let (few, many) = rounds.into_iter().unzip();
-    let line = |yardstick, target, rounds| Line {
-        name: format!("durable posts a second, PostgreSQL, {QUIET} rooms"),
+    let column = |at: usize| rounds.iter().map(|lines| lines[at]).collect();
+    let line = |name: &str, yardstick, target, at, client, note: &str| Line {
+        name: format!("{name} a second, PostgreSQL, {QUIET} rooms"),
         unit: "/s",
         yardstick,
         target,
-        rounds,
-        note: EACH.to_owned(),
-        client: Some(client),
+        rounds: column(at),
+        note: note.to_owned(),
+        client,
     };
+    let (posts, batches) = ("durable posts", "two bare connections, batches of 100");
     Ok(vec![
-        line("two bare connections, batches of 100", Target::AtLeast(0.5), few),
-        line("32 bare connections, one each", Target::AtLeast(2.0), many),
+        line(posts, batches, Target::AtLeast(0.5), 0, Some(client), EACH),
+        line(posts, "32 bare connections, one each", Target::AtLeast(2.0), 1, Some(client), EACH),
+        line("bare batches into our own tables", batches, Target::Told, 2, None, OWN_TABLES),
+        of_cpu("PostgreSQL", batches, column(3), &parts),
     ]
     .into())
 }
@@ -67,14 +80,21 @@ pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
     let _cores = Cores::share(surroundings);
     let posters = Posters::open(surroundings, Engine::Sqlite, Rooms::Each).await?;
     let mut bare = sqlite::Bare::open(&posters.folder.join("bare.db"), QUIET).await?;
-    let mut client = 0.0_f64;
+    let (mut client, mut parts) = (0.0_f64, Vec::new());
     let rounds = rounds(surroundings, budget.rounds, async |round| {
-        let bare = async { Ok(bare.store(BATCH, true, budget.window).await?.per_second()) };
-        let (ours, yardstick) = in_turn(round, posters.busy(budget.window), bare).await?;
+        let bare = async {
+            let before = posters.used();
+            let stored = bare.store(BATCH, true, budget.window).await?;
+            Ok((stored.per_second(), posters.used().since(before, stored.messages).own))
+        };
+        let (ours, (yardstick, used)) = in_turn(round, posters.busy(budget.window), bare).await?;
         client = client.max(ours.own_share);
-        Ok(Round { ours: ours.per_second, yardstick })
+        parts.push(ours.used);
+        let cpu = Round { ours: ours.used.server, yardstick: used };
+        Ok((Round { ours: ours.per_second, yardstick }, cpu))
     })
     .await?;
+    let (rounds, cpu) = rounds.into_iter().unzip();
     let line = Line {
         name: format!("durable posts a second, SQLite FULL, {QUIET} rooms"),
         unit: "/s",
@@ -84,7 +104,27 @@ pub async fn sqlite(surroundings: &Surroundings, budget: &Budget) -> Result<Foun
         note: EACH.to_owned(),
         client: Some(client),
     };
-    Ok(vec![line].into())
+    Ok(vec![line, of_cpu("SQLite FULL", "bare batches of 100", cpu, &parts)].into())
+}
+
+/// What a post costs without whoever posts it, whose cores the yardstick has for itself.
+fn of_cpu(engine: &str, yardstick: &'static str, rounds: Vec<Round>, parts: &[Used]) -> Line {
+    let middle = |of: fn(&Used) -> f64| super::statistics::middle(parts.iter().map(of).collect()).median;
+    Line {
+        name: format!("CPU of a durable post, {engine}, server and database"),
+        unit: "µs",
+        yardstick,
+        target: Target::Told,
+        rounds,
+        note: format!(
+            "At saturation, in the same windows. Of each post: server {:.0} µs, database {:.0} µs; whoever posts takes another {:.0} µs of the \
+             same cores, which the yardstick has for itself.",
+            middle(|used| used.server),
+            middle(|used| used.database),
+            middle(|used| used.own)
+        ),
+        client: None,
+    }
 }
 
 /// Acknowledged posts a second into one room, on PostgreSQL.

@@ -3,6 +3,7 @@
 //! Owns: its command lines, when it is ready, and what can be done to it. Refuses to know: what is kept in it.
 
 use super::part::{PartError, free_port, is_root, not_ready, run, signal, until, with_us};
+use crate::process::Cpu;
 use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -159,6 +160,12 @@ impl Postgres {
         .fetch_one(on)
         .await?;
         Ok(holding > 0)
+    }
+
+    /// What all of its processes that are there have used.
+    #[must_use]
+    pub fn cpu(&self) -> Option<Cpu> {
+        Cpu::of_family(self.server.as_ref()?.id()?)
     }
 
     /// Its URL, by its socket.
