@@ -55,7 +55,11 @@ impl Figures {
         let seconds = (after.at - before.at).as_secs_f64();
         let deliveries = after.deliveries - before.deliveries;
         let server = after.server.since(before.server);
-        let each = |time: Duration| time.as_secs_f64() * 1e6 / deliveries.max(1) as f64;
+        // Where nothing was delivered, nothing is known of a delivery: that is no number, not a cheap one.
+        let each = |time: Duration| match deliveries {
+            0 => f64::NAN,
+            deliveries => time.as_secs_f64() * 1e6 / deliveries as f64,
+        };
         let quantile = |quantile| latency.as_ref().map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64);
         let acks = after.acks - before.acks;
         Self {
@@ -125,4 +129,23 @@ fn median(figures: &[Figures], of: fn(&Figures) -> f64) -> f64 {
     let mut values: Vec<f64> = figures.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_without_deliveries_says_nothing_of_one() {
+        let at = Instant::now();
+        let reading = |seconds, deliveries| Reading {
+            at: at + Duration::from_secs(seconds),
+            server: Cpu::default(),
+            own: Cpu::default(),
+            deliveries,
+            acks: 0,
+        };
+        assert!(Figures::new(&reading(0, 5), &reading(1, 5), None).cpu.is_nan());
+        assert_eq!(Figures::new(&reading(0, 5), &reading(1, 6), None).cpu, 0.0);
+    }
 }
