@@ -17,13 +17,15 @@ use homeroom_protocol::{About, RoomId};
 use std::rc::Rc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How much of each window belongs to coming up to speed.
 pub const WARM_UP: Duration = Duration::from_millis(500);
 /// What is still under way does not belong to the next window.
 pub const COOL_DOWN: Duration = Duration::from_millis(300);
-/// What may still be under way when a window is over.
+/// How long what was under way at a window's end may take beyond that.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What must have come by then of all that was acknowledged.
 const COMPLETE: f64 = 0.9;
 /// The length of a text, in characters: as a family would write one.
 pub const TEXT: usize = 120;
@@ -292,11 +294,20 @@ pub async fn window(field: &Field, listeners: usize, length: Duration) -> Result
     if let Some((error, times)) = field.errors.borrow().first_key_value() {
         return Err(Failure::Broken(format!("{times} × {error}")));
     }
-    // Whoever is cut off is heard of only by what they do not hear. What was under way at the window's end has come by now.
-    let settled = field.reading()?;
-    let (heard, due) = (settled.deliveries - before.deliveries, (settled.acks - before.acks) * listeners as u64);
-    if (heard as f64) < due as f64 * COMPLETE {
-        return Err(Failure::Broken(format!("{heard} deliveries of {due} that were due: somebody does not hear")));
+    // Whoever is cut off is heard of only by what they do not hear.
+    let patient = Instant::now() + PATIENCE;
+    loop {
+        let settled = field.reading()?;
+        // Of what was under way when the window began, a part was heard before and is acknowledged only now.
+        let announced = (settled.acks - before.acks).saturating_sub(field.most_under_way as u64);
+        let (heard, due) = (settled.deliveries - before.deliveries, announced * listeners as u64);
+        if heard as f64 >= due as f64 * COMPLETE {
+            break;
+        }
+        if Instant::now() > patient {
+            return Err(Failure::Broken(format!("{heard} deliveries of {due} that were due: somebody does not hear")));
+        }
+        sleep(COOL_DOWN / 10).await;
     }
     Ok(Figures::new(&before, &after, latency))
 }

@@ -42,6 +42,8 @@ pub struct Field {
     latency: RefCell<Option<Histogram<u64>>>,
     /// What became of each announcement, by the moment at which it was due and its teacher; only while that is asked for.
     followed: RefCell<Option<HashMap<(u64, usize), Followed>>>,
+    /// How many announcements may be under way at any moment. Those that follow a rate mostly come one by one.
+    pub most_under_way: usize,
     /// Places for announcements under way; none when they follow a rate.
     pub(super) under_way: Option<Semaphore>,
 }
@@ -81,6 +83,7 @@ impl Field {
             acks: Cell::default(),
             latency: RefCell::default(),
             followed: RefCell::default(),
+            most_under_way: in_flight.unwrap_or(1),
             under_way: in_flight.map(Semaphore::new),
         }
     }
