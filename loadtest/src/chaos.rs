@@ -40,6 +40,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Before anything is broken, hostile clients do their worst for so long, at most; the honest ones must not notice.
 const CALM: Duration = Duration::from_secs(6);
+/// The nodes' drain window. Who is told to come back stays away for up to as long, and has to have everything within 5 s of a fault's end.
+const DRAIN_SECONDS: &str = "4";
 /// How long everybody may take to leave.
 const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -93,8 +95,9 @@ pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), F
         second_guardian_every: 4,
         sibling_every: 3,
     });
-    let sabotage: Vec<(&str, &str)> = options.sabotage.iter().map(|how| ("HOMEROOM_SABOTAGE", how.as_str())).collect();
-    let mut cluster = Cluster::start_breakable(&surroundings.server, options.nodes.into(), &sabotage).await?;
+    let sabotage = options.sabotage.iter().map(|how| ("HOMEROOM_SABOTAGE", how.as_str()));
+    let settings: Vec<(&str, &str)> = sabotage.chain([("HOMEROOM_DRAIN_SECONDS", DRAIN_SECONDS)]).collect();
+    let mut cluster = Cluster::start_breakable(&surroundings.server, options.nodes.into(), &settings).await?;
     let judged = match prepare(&cluster, school).await {
         Ok(company) => play_and_reckon(options, surroundings, &mut cluster, company).await,
         Err(failure) => Err(failure),

@@ -90,13 +90,19 @@ impl Tampering {
         random: &mut fastrand::Rng,
     ) -> Option<bool> {
         let (mut truth, mut histories) = (truth.clone(), histories.to_vec());
-        self.apply(&mut truth, &mut histories, random)?;
+        self.apply(&mut truth, put_back, &mut histories, random)?;
         let histories: Vec<&History> = histories.iter().collect();
         let verdict = judge(&truth, put_back, &histories, Stage::AtRest);
         Some(verdict.breaches.iter().any(|breach| breach.fault == self.fault()))
     }
 
-    fn apply(self, truth: &mut Truth, histories: &mut [History], random: &mut fastrand::Rng) -> Option<()> {
+    fn apply(
+        self,
+        truth: &mut Truth,
+        put_back: Option<&PutBack>,
+        histories: &mut [History],
+        random: &mut fastrand::Rng,
+    ) -> Option<()> {
         match self {
             Self::Unheard => {
                 let (history, place, _) = pick_heard(histories, random)?;
@@ -119,7 +125,7 @@ impl Tampering {
                 history.records.swap(place, other);
             }
             Self::HeardByAnother => hear_by_another(histories, random)?,
-            Self::HeardAfterLeaving => hear_after_leaving(truth, histories, random)?,
+            Self::HeardAfterLeaving => hear_after_leaving(truth, put_back, histories, random)?,
             Self::HeardMisnumbered => {
                 let (history, place, mut heard) = pick_heard(histories, random)?;
                 heard.n = heard.n.map(|n| n + 1);
@@ -232,7 +238,18 @@ fn hear_by_another(histories: &mut [History], random: &mut fastrand::Rng) -> Opt
 }
 
 /// The last thing heard before somebody was put out comes long after it.
-fn hear_after_leaving(truth: &Truth, histories: &mut [History], random: &mut fastrand::Rng) -> Option<()> {
+fn hear_after_leaving(
+    truth: &Truth,
+    put_back: Option<&PutBack>,
+    histories: &mut [History],
+    random: &mut fastrand::Rng,
+) -> Option<()> {
+    // Both have to belong to the same log, or to what both logs have: who was put out in the one was not in the other.
+    let log_at = |at| match put_back {
+        Some(put_back) if at >= put_back.restored => 2,
+        Some(put_back) if at >= put_back.copied => 1,
+        _ => 0,
+    };
     let put_out: Vec<_> = truth
         .events
         .iter()
@@ -258,7 +275,10 @@ fn hear_after_leaving(truth: &Truth, histories: &mut [History], random: &mut fas
             let known_by = event.known_by?;
             let left = history.records.iter().position(|noted| is_left(noted) && noted.at + REVOKED_WITHIN > known_by);
             let Some(left) = left else { continue };
-            let is_heard = |noted: &Noted| matches!(&noted.record, Record::Heard(heard) if heard.room == event.room);
+            let is_heard = |noted: &Noted| {
+                matches!(&noted.record, Record::Heard(heard) if heard.room == event.room)
+                    && log_at(noted.at) == log_at(known_by)
+            };
             let began = history.records[..left].iter().rposition(is_left).unwrap_or(0);
             if let Some(last) = history.records[began..left].iter().rposition(is_heard) {
                 let after = known_by + REVOKED_WITHIN * 2;

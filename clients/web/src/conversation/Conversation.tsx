@@ -35,11 +35,17 @@ const REPORTS = 3;
 export function ConversationPane({ room, conversation }: { room: Room; conversation: Conversation }) {
   const [editing, setEditing] = useState<Message | null>(null);
   useEffect(() => setEditing(null), [conversation.id]);
+  const goesOn = useRef(false);
   const done = () => {
+    goesOn.current = true;
     setEditing(null);
-    // Whoever wrote goes on where one writes; the field that had the keyboard is gone.
-    requestAnimationFrame(() => document.querySelector<HTMLElement>('.composer textarea')?.focus());
   };
+  // Whoever wrote goes on where one writes, once the field that had the keyboard is gone: a frame may come before that is drawn.
+  useLayoutEffect(() => {
+    if (editing || !goesOn.current) return;
+    goesOn.current = false;
+    document.querySelector<HTMLElement>('.composer textarea')?.focus();
+  }, [editing]);
   const edited = editing && conversation.messages.find((message) => message.id === editing.id);
   // The same one for as long as the conversation is open: rows that are given another are drawn anew.
   const { id } = conversation;
