@@ -6,7 +6,7 @@ use super::epochs::{PutBack, judge};
 use super::history::{Heard, History, Kind, Listening, Member, Noted, Record, Stored, StoredMark, Truth};
 use super::members::REVOKED_WITHIN;
 use super::{Fault, Stage};
-use homeroom_protocol::{ConversationId, EventId, PersonId};
+use homeroom_protocol::{ClientId, ConversationId, EventId, PersonId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A damage.
@@ -146,7 +146,7 @@ impl Tampering {
                 again.id = EventId::new();
                 truth.events.insert(place + 1, again);
             }
-            Self::StoredInDisorder => store_in_disorder(truth)?,
+            Self::StoredInDisorder => store_in_disorder(truth, histories)?,
             Self::NeverAnswered => {
                 let (history, place) = first_answer(histories)?;
                 history.records.remove(place);
@@ -313,12 +313,23 @@ fn hear_without_being_there(histories: &mut [History]) -> Option<()> {
     None
 }
 
-fn store_in_disorder(truth: &mut Truth) -> Option<()> {
+fn store_in_disorder(truth: &mut Truth, histories: &[History]) -> Option<()> {
+    // By one client: what a person says on two devices has no order.
+    let mut said_by: HashMap<ClientId, usize> = HashMap::new();
+    for (client, history) in histories.iter().enumerate() {
+        for noted in &history.records {
+            if let Record::Said { client_id, .. } = noted.record {
+                said_by.insert(client_id, client);
+            }
+        }
+    }
+    let client = |event: &Stored| event.client_id.and_then(|client_id| said_by.get(&client_id));
     let (first, second) = truth.events.iter().enumerate().find_map(|(place, first)| {
         let second = truth.events.iter().skip(place + 1).position(|second| {
             first.kind == Kind::Posted
                 && second.kind == Kind::Posted
-                && second.author == first.author
+                && client(first).is_some()
+                && client(second) == client(first)
                 && second.conversation == first.conversation
         })?;
         Some((place, place + 1 + second))
