@@ -91,6 +91,27 @@ async fn what_another_node_did_to_a_known_room_is_noticed() {
     assert_eq!(seqs(one.db(), &school).await, (1..=21).collect::<Vec<i64>>());
 }
 
+/// Its numbers would go on where those of the log that is gone were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_a_log_that_was_put_back_is_not_built_on() {
+    let ground = Ground::postgres().await;
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    for n in 1..=4 {
+        assert_eq!(log.append(post(&school, school.teacher, Address::Announcements)).await.unwrap().n, n);
+    }
+    let Engine::Postgres(pool) = log.db().writes() else { panic!("not PostgreSQL") };
+    // As the room was two posts ago.
+    let put_back = "
+        DELETE FROM client_command WHERE event_id IN (SELECT id FROM event WHERE seq > 5);
+        DELETE FROM event WHERE seq > 5;
+        UPDATE conversation SET last_n = 2, last_seq = 5;
+        UPDATE room SET last_seq = 5, last_event_id = (SELECT id FROM event WHERE seq = 5)";
+    pool.execute(put_back).await.unwrap();
+    assert_eq!(log.append(post(&school, school.teacher, Address::Announcements)).await.unwrap().n, 3);
+    assert_eq!(seqs(log.db(), &school).await, (1..=6).collect::<Vec<i64>>());
+}
+
 /// PostgreSQL answers a statement before it commits what the statement did, and the commit may fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_acknowledged_in_a_known_room_before_it_is_committed() {
