@@ -103,7 +103,7 @@ pub async fn until_rest(
     while Instant::now() < deadline {
         if is_silent(diaries) && roll.is_settled() && have_heard(diaries, roll, &ends(diaries)) {
             let truth = store.truth(roll).await?;
-            let breaches = look(diaries, &truth, put_back).breaches;
+            let breaches = look(diaries, truth, put_back).await?.breaches;
             // Something may have come while the database was read: it is looked at again before it counts.
             let passing = breaches.iter().any(|breach| breach.fault.may_pass());
             hopeless = if breaches.is_empty() || passing { 0 } else { hopeless + 1 };
@@ -118,10 +118,15 @@ pub async fn until_rest(
     Ok(())
 }
 
-fn look(diaries: &[Diary], truth: &Truth, put_back: Option<&PutBack>) -> Verdict {
-    let histories: Vec<_> = diaries.iter().map(Diary::history).collect();
-    let histories: Vec<&History> = histories.iter().map(|history| &**history).collect();
-    epochs::judge(truth, put_back, &histories, Stage::AtRest)
+/// On a thread of its own: a long run takes seconds to judge, and the ways between the parts go through this program.
+async fn look(diaries: &[Diary], truth: Truth, put_back: Option<&PutBack>) -> Result<Verdict, Failure> {
+    let histories: Vec<History> = diaries.iter().map(|diary| diary.history().clone()).collect();
+    let put_back = put_back.cloned();
+    let judging = tokio::task::spawn_blocking(move || {
+        let histories: Vec<&History> = histories.iter().collect();
+        epochs::judge(&truth, put_back.as_ref(), &histories, Stage::AtRest)
+    });
+    judging.await.map_err(|error| Failure::Broken(error.to_string()))
 }
 
 /// Gives everybody a fresh snapshot, as an app that was just opened takes one.
