@@ -56,7 +56,7 @@ impl Listening {
     async fn look(&mut self) -> Duration {
         let began = Instant::now();
         let told = self.bell.listen().await.unwrap();
-        self.tails.rung(&told.rung).await.unwrap();
+        self.tails.rung(&told.rung, false).await.unwrap();
         began.elapsed()
     }
 

@@ -10,10 +10,11 @@ use crate::bus::redis::Redis;
 use crate::bus::{self, Bus, News};
 use crate::config::Config;
 use crate::db::{Db, Engine, OpenError};
+use crate::live::listening::Listening;
 use crate::live::socket::Upgrades;
 use crate::live::tail::Tails;
 use crate::live::{Counts, Node};
-use crate::log::bell::{self, Bell, Rung};
+use crate::log::bell::{self, Bell};
 use crate::log::{Listeners, Log, Moved};
 use crate::metrics::{self, Measured};
 use crate::tls::{self, Tls, TlsError};
@@ -24,22 +25,14 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{ServiceFactoryExt, fn_factory, fn_service, map_config};
 use actix_web::dev::AppConfig;
 use actix_web::web::Data;
-use homeroom_protocol::RoomId;
-use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 pub use waiting::Waiting;
 
-/// How often the bell is listened to.
-const BELL: Duration = Duration::from_millis(250);
-/// For how long what the bell told covers delivery (invariant 9).
-const COVERED: Duration = Duration::from_secs(2);
-/// Who did not hear the bell for so long lets all sessions begin anew: old rows are swept away after ten minutes.
-const DEAF: Duration = Duration::from_secs(300);
 /// Connections that wait to be accepted: a herd that comes back after a restart.
 const BACKLOG: i32 = 4_096;
 
@@ -126,7 +119,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
     let mut tasks = JoinSet::new();
     tasks.spawn(hear(heard, node.log.clone(), tails.clone(), measured.clone(), traces));
     if needs_bell {
-        tasks.spawn(listen_to_bell(bell, tails.clone()));
+        tasks.spawn(Listening::new(bell, tails.clone()).run());
         tasks.spawn(sweep_bell(db.clone()));
     }
     tasks.spawn(sweep(tails));
@@ -280,47 +273,6 @@ async fn hear(mut heard: mpsc::Receiver<News>, log: Log, tails: Tails, measured:
                 tails.hear(News::Entries(room, entries));
             }
             other => tails.hear(other),
-        }
-    }
-}
-
-async fn listen_to_bell(mut bell: Bell, tails: Tails) {
-    let mut heard = Instant::now();
-    let mut in_doubt = false;
-    // What was told and is not taken in yet; at most one for each room.
-    let mut rung: HashMap<RoomId, Rung> = HashMap::new();
-    let mut clock = tokio::time::interval(BELL);
-    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        clock.tick().await;
-        let asked = Instant::now();
-        if heard.elapsed() > DEAF {
-            tails.begin_anew();
-            heard = asked;
-        }
-        let outcome = async {
-            let told = bell.listen().await?;
-            in_doubt |= told.in_doubt;
-            for room in told.rung {
-                let known = rung.entry(room.room).or_insert(room);
-                known.head = known.head.max(room.head);
-                known.members |= room.members;
-            }
-            if in_doubt {
-                tails.look_at_all().await?;
-                in_doubt = false;
-            }
-            let told: Vec<Rung> = rung.values().copied().collect();
-            tails.rung(&told).await?;
-            rung.clear();
-            Ok::<(), sqlx::Error>(())
-        };
-        match outcome.await {
-            Ok(()) => {
-                heard = asked;
-                tails.cover(asked, COVERED);
-            }
-            Err(error) => tracing::warn!(%error, "the bell can't be heard; delivery pauses after 2 s"),
         }
     }
 }

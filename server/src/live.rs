@@ -13,6 +13,7 @@ pub mod frame;
 mod hello;
 #[cfg(any(test, feature = "instructions"))]
 pub(crate) mod instructions;
+pub mod listening;
 mod room;
 mod session;
 pub mod socket;

@@ -1,7 +1,7 @@
 //! What was read a moment ago and is not so any more.
 //!
-//! Owns: pages of several rooms of which one takes long, and a log that is put back while it is being read. Refuses to know: what edits and
-//! retractions do to what is kept (see `live` and `log`).
+//! Owns: pages of several rooms of which one takes long, a log that is put back while it is being read.
+//! Refuses to know: what edits and retractions do to what is kept (see `live` and `log`).
 
 use crate::node::{Ground, Node, School, connect, eventually, log, staff};
 use crate::outages::{beside, url};
@@ -10,8 +10,10 @@ use homeroom::app;
 use homeroom::bus::local::Exchange;
 use homeroom::bus::{Bus, News, Waiting};
 use homeroom::db::{Db, Location};
+use homeroom::live::listening::Listening;
 use homeroom::live::tail::Tails;
-use homeroom::log::{Append, Log, What, read};
+use homeroom::log::bell::Bell;
+use homeroom::log::{Append, Log, Sight, What, read};
 use homeroom::trace::Traces;
 use homeroom_protocol::{Address, ClientId, Draft, Language, RoomId};
 use serde_json::json;
@@ -91,12 +93,41 @@ impl Bus for Silent {
 
 /// Says something; gives its seq.
 async fn announce(log: &Log, school: &School) -> i64 {
-    let draft = Draft { language: Language::english(), text: "text".to_owned(), protected: Vec::new() };
+    let draft = Draft { language: Language::english(), text: "as it was said".to_owned(), protected: Vec::new() };
     let envelope = Box::new(draft.into_envelope(|_| Vec::new()).unwrap());
     let what = What::Post { to: Address::Announcements, envelope, urgent: false };
     let command = Append { room: school.room, author: school.teacher, client_id: ClientId::new(), what, turn: None };
     log.append(command).await.unwrap();
     read::head(log.db(), school.room).await.unwrap().unwrap().0
+}
+
+/// A process that was stopped for seconds wakes up with what it knew before. Nothing of that may be shown once delivery goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_back_while_a_node_was_stopped_is_known_before_it_delivers_again() {
+    let ground = Ground::postgres().await;
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let db = Db::open(&ground.location).await.unwrap();
+    let bell = Bell::begin(db.clone()).await.unwrap();
+    let tails = Tails::new(db, Arc::new(Silent), true, Traces::off());
+    let mut listening = Listening::new(bell, tails.clone());
+    let before = tails.hold(school.room, 0).await.unwrap();
+    announce(&log, &school).await;
+    listening.look().await.unwrap();
+    eventually("it is known", || async { tails.head(school.room).unwrap().seq == before.seq + 1 }).await;
+    let shown = || {
+        let entries = tails.after(school.room, before.seq).unwrap();
+        entries[0].payload(Sight::Full).map(|frame| String::from_utf8_lossy(frame).contains("as it was said"))
+    };
+    assert_eq!((tails.may_deliver(), shown()), (true, Some(true)));
+
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert!(!tails.may_deliver());
+    let what = What::Retract { message: tails.head(school.room).unwrap().event.unwrap() };
+    let (room, author) = (school.room, school.teacher);
+    log.append(Append { room, author, client_id: ClientId::new(), what, turn: None }).await.unwrap();
+    listening.look().await.unwrap();
+    assert_eq!((tails.may_deliver(), shown()), (true, Some(false)));
 }
 
 /// The log is put back after a reading saw it, and before the reading is done something comes that could not be in the log as it was

@@ -7,6 +7,7 @@ use super::{STRAGGLER, Tails, ToWorker};
 use crate::log::bell::Rung;
 use crate::log::{Entry, members, read};
 use crate::sabotage::{self, Sabotage};
+use futures_util::future::join_all;
 use homeroom_protocol::{PersonId, RoomId};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,8 @@ use std::time::Duration;
 const FILLS: usize = 3;
 /// The shortest and the longest wait before a hole is tried to be filled again.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// Rooms read at once while delivery waits for all of them.
+const AT_ONCE: usize = 4;
 /// Rooms looked at in one query.
 const LOOK: usize = 1_000;
 
@@ -97,6 +100,15 @@ impl Tails {
         outcome
     }
 
+    /// Fills several rooms, some at once, and all of those to their end: a statement that is dropped costs its connection.
+    async fn fill_each(&self, rooms: Vec<RoomId>) -> Result<(), sqlx::Error> {
+        for some in rooms.chunks(AT_ONCE) {
+            let filled = join_all(some.iter().map(|room| self.fill(*room))).await;
+            filled.into_iter().collect::<Result<(), sqlx::Error>>()?;
+        }
+        Ok(())
+    }
+
     async fn fill_pages(&self, room: RoomId) -> Result<(), sqlx::Error> {
         while let Some(known) = self.head(room) {
             let read = read::after(&self.shared.db, room, known.seq.saturating_sub(1), read::PAGE).await?;
@@ -155,16 +167,18 @@ impl Tails {
         for some in heads.chunks(LOOK) {
             let places: Vec<(RoomId, i64)> = some.iter().map(|(room, head)| (*room, head.seq)).collect();
             let found = read::at(&self.shared.db, &places).await?;
+            let mut behind = Vec::new();
             for (room, head) in some {
                 match found.get(room) {
                     Some((event, last_seq)) if head.seq == 0 || *event == head.event => {
                         if *last_seq > head.seq {
-                            self.fill(*room).await?;
+                            behind.push(*room);
                         }
                     }
                     _ => self.rewritten(*room, *head),
                 }
             }
+            self.fill_each(behind).await?;
         }
         Ok(())
     }
@@ -177,15 +191,16 @@ impl Tails {
     }
 
     /// Takes in what the bell told. Rooms whose members changed are read before this returns: what may be delivered after it
-    /// depends on them.
+    /// depends on them. So are `all` that are behind, where nothing was delivered for a while: not what was known then may go out.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn rung(&self, rung: &[Rung]) -> Result<(), sqlx::Error> {
+    pub async fn rung(&self, rung: &[Rung], all: bool) -> Result<(), sqlx::Error> {
         if sabotage::is(Sabotage::IgnoreBell) {
             return Ok(());
         }
-        for rung in rung.iter().filter(|rung| !rung.members) {
+        let is_read_now = |rung: &&Rung| rung.members || all;
+        for rung in rung.iter().filter(|rung| !is_read_now(rung)) {
             self.ring(rung.room, rung.head);
         }
         // The log goes less far than was known: mostly this node was faster than the bell, but it may have been put back.
@@ -195,11 +210,9 @@ impl Tails {
             .collect();
         self.look_at(&fallen).await?;
         let changed: Vec<RoomId> = rung.iter().filter(|rung| rung.members).map(|rung| rung.room).collect();
-        for rung in rung.iter().filter(|rung| rung.members) {
-            if self.head(rung.room).is_some_and(|known| known.seq < rung.head) {
-                self.fill(rung.room).await?;
-            }
-        }
+        let is_behind = |rung: &&Rung| self.head(rung.room).is_some_and(|known| known.seq < rung.head);
+        let behind = rung.iter().filter(is_read_now).filter(is_behind).map(|rung| rung.room).collect();
+        self.fill_each(behind).await?;
         // Somebody who joined a room that this node does not hold may be connected here.
         for some in changed.chunks(LOOK) {
             let joined = members::of_rooms(&self.shared.db, some).await?;
