@@ -6,6 +6,7 @@
 //! A link holds 256 bits. A code has eight letters of 20, about 35 bits: enough only because it is tried against one
 //! person's invitations, five times. So signing in by code takes the person's sign-in name too.
 
+pub mod arriving;
 pub mod limits;
 pub mod routes;
 pub mod secret;
@@ -16,11 +17,10 @@ mod tests;
 use crate::db::{Db, Engine, Tx};
 use crate::{execute, fetch_all, fetch_optional};
 use chrono::{DateTime, Duration, Utc};
-use data_encoding::HEXLOWER;
 use homeroom_protocol::{Language, PersonId, Timestamp};
 use secret::Secret;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// How long an invitation may be used.
@@ -73,15 +73,6 @@ pub struct Login {
     pub expires_at: Timestamp,
 }
 
-/// What was found of some tokens.
-#[derive(Debug)]
-pub struct Found {
-    /// Who each belongs to; `None` for one that is unknown or has run out.
-    pub who: Vec<Option<LoggedIn>>,
-    /// The sign-ins whose use was not noted for a while.
-    unnoted: Vec<Uuid>,
-}
-
 #[derive(sqlx::FromRow)]
 struct LoginRow {
     id: Uuid,
@@ -94,6 +85,11 @@ struct LoginRow {
 }
 
 impl LoginRow {
+    /// Whether its use was not noted for a while.
+    fn is_unnoted(&self, now: DateTime<Utc>) -> bool {
+        now - self.used_at > NOTED
+    }
+
     /// Who it is, behind the hash of their token.
     fn into_logged_in(self) -> (Vec<u8>, LoggedIn) {
         let who = LoggedIn {
@@ -111,57 +107,30 @@ impl LoginRow {
 /// # Errors
 /// When the database does not answer.
 pub async fn who(db: &Db, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> {
-    let mut found = who_of(db, &[secret::hash(token)]).await?;
-    found.note(db).await;
-    Ok(found.who.pop().flatten())
-}
-
-/// Who tokens with these hashes belong to. One query.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn who_of(db: &Db, hashes: &[Vec<u8>]) -> Result<Found, sqlx::Error> {
     let now = Utc::now();
-    let rows: Vec<LoginRow> = match db.reads() {
-        Engine::Postgres(pool) => {
-            sqlx::query_as(
-                "SELECT l.id, l.token_hash, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
-                 FROM login l JOIN person p ON p.id = l.person_id
-                 WHERE l.token_hash = ANY($1) AND l.expires_at > $2 AND p.enabled",
-            )
-            .bind(hashes)
-            .bind(now)
-            .fetch_all(pool)
-            .await?
-        }
-        Engine::Sqlite(pool) => {
-            let hashes = hashes.iter().map(|hash| Value::String(HEXLOWER.encode(hash))).collect();
-            sqlx::query_as(
-                "SELECT l.id, l.token_hash, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
-                 FROM login l JOIN person p ON p.id = l.person_id
-                 WHERE l.token_hash IN (SELECT unhex(value) FROM json_each($1)) AND l.expires_at > $2 AND p.enabled",
-            )
-            .bind(Value::Array(hashes))
-            .bind(now)
-            .fetch_all(pool)
-            .await?
-        }
-    };
-    let unnoted = rows.iter().filter(|row| now - row.used_at > NOTED).map(|row| row.id).collect();
-    let known: HashMap<Vec<u8>, LoggedIn> = rows.into_iter().map(LoginRow::into_logged_in).collect();
-    // The same token may be asked for twice.
-    Ok(Found { who: hashes.iter().map(|hash| known.get(hash).cloned()).collect(), unnoted })
+    let row = fetch_optional!(
+        db.reads(),
+        LoginRow,
+        "SELECT l.id, l.token_hash, l.used_at, p.id AS person_id, p.given_name, p.family_name, p.language
+         FROM login l JOIN person p ON p.id = l.person_id
+         WHERE l.token_hash = $1 AND l.expires_at > $2 AND p.enabled",
+        secret::hash(token),
+        now
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    if row.is_unnoted(now) {
+        note(db, &[row.id]).await;
+    }
+    Ok(Some(row.into_logged_in().1))
 }
 
-impl Found {
-    /// Notes that these sign-ins are used. Somebody may read although nothing can be written, on a full disk for instance: the next use
-    /// notes it.
-    pub async fn note(&self, db: &Db) {
-        if !self.unnoted.is_empty()
-            && let Err(error) = note_use(db, &self.unnoted, Utc::now()).await
-        {
-            tracing::warn!(%error, "the use of a sign-in was not noted");
-        }
+/// Notes that these sign-ins are used. Somebody may read although nothing can be written, on a full disk for instance: the next use
+/// notes it.
+async fn note(db: &Db, logins: &[Uuid]) {
+    if !logins.is_empty()
+        && let Err(error) = note_use(db, logins, Utc::now()).await
+    {
+        tracing::warn!(%error, "the use of a sign-in was not noted");
     }
 }
 

@@ -9,6 +9,7 @@ pub mod entry;
 pub mod marks;
 pub mod members;
 pub mod pages;
+pub mod places;
 pub mod read;
 pub mod row;
 pub mod sight;
@@ -21,7 +22,8 @@ use std::sync::Arc;
 pub use append::{Append, AppendError, Appended, Lanes, What};
 pub use entry::{Entry, MemberEntry};
 pub use marks::{MarkUp, Moved};
-pub use members::{MemberChange, Place};
+pub use members::MemberChange;
+pub use places::Place;
 pub use sight::{Interval, Sight, Subject, Thread, View};
 
 /// The one writer of the rooms' logs, memberships and marks on this node. Cheap to clone.
@@ -82,15 +84,23 @@ impl Log {
     /// # Errors
     /// [`AppendError::Busy`] when too many commands wait.
     pub fn submit(&self, append: Append) -> Result<append::Submitted, AppendError> {
-        self.appender.submit(append, None)
+        let submitted = self.place(append, None);
+        self.ring();
+        submitted
     }
 
-    /// The same for a command that may be traced: `trace` is the step that it comes from.
+    /// The same, but it is appended once the lanes are rung: what is placed before that goes into one batch. `trace` is the step that it
+    /// comes from.
     ///
     /// # Errors
     /// As for [`submit`](Self::submit).
-    pub fn submit_traced(&self, append: Append, trace: Option<Context>) -> Result<append::Submitted, AppendError> {
-        self.appender.submit(append, trace)
+    pub fn place(&self, append: Append, trace: Option<Context>) -> Result<append::Submitted, AppendError> {
+        self.appender.place(append, trace)
+    }
+
+    /// Lets the lanes begin with what was placed.
+    pub fn ring(&self) {
+        self.appender.ring();
     }
 
     /// Appends a command and waits for the commit.
@@ -98,7 +108,7 @@ impl Log {
     /// # Errors
     /// [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.appender.submit(append, None)?.done().await
+        self.submit(append)?.done().await
     }
 
     /// Another node wrote to a room. Nothing depends on hearing it: who appends there next finds out sooner.

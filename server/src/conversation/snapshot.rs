@@ -10,7 +10,7 @@ use crate::db::Db;
 use crate::fetch_all;
 use crate::identity::full_name;
 use crate::log::row::MessageRow;
-use crate::log::{Place, Sight, Subject, Thread, View, members, read};
+use crate::log::{Place, Sight, Subject, Thread, View, places, read};
 use crate::message_select;
 use chrono::Utc;
 use homeroom_protocol::{
@@ -26,7 +26,7 @@ use uuid::Uuid;
 /// When the database does not answer.
 pub async fn rooms(db: &Db, person: PersonId) -> Result<Vec<RoomSummary>, sqlx::Error> {
     let mut rooms = Vec::new();
-    for place in members::of_person(db, person).await? {
+    for place in places::of_person(db, person).await? {
         rooms.push(summary(db, person, &place).await?);
     }
     Ok(rooms)
@@ -37,7 +37,7 @@ pub async fn rooms(db: &Db, person: PersonId) -> Result<Vec<RoomSummary>, sqlx::
 /// # Errors
 /// When the database does not answer.
 pub async fn place(db: &Db, person: PersonId, room: RoomId) -> Result<Option<Place>, sqlx::Error> {
-    Ok(members::of_person(db, person).await?.into_iter().find(|place| place.room == room))
+    Ok(places::of_person(db, person).await?.into_iter().find(|place| place.room == room))
 }
 
 /// A room, opened.

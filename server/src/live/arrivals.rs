@@ -4,9 +4,10 @@
 
 use crate::db::Db;
 use crate::db::together::Together;
-use crate::identity::{self, LoggedIn, secret};
+use crate::identity::arriving::{self, Arrival};
+use crate::identity::secret;
 use crate::log::read::{self, End};
-use crate::log::{Place, members};
+use crate::log::{Place, places};
 use homeroom_protocol::{ConversationId, EventId, PersonId, RoomId};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -17,7 +18,7 @@ type Seqs = HashMap<(RoomId, EventId), i64>;
 /// The questions of all sessions of a worker. They are asked from its own thread, so that an answer wakes nobody on another one.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    who: Together<Vec<u8>, Option<LoggedIn>>,
+    who: Together<Vec<u8>, Option<Arrival>>,
     places: Together<PersonId, Vec<Place>>,
     ends: Together<Vec<ConversationId>, HashMap<ConversationId, End>>,
     seqs: Together<Vec<(RoomId, EventId)>, Seqs>,
@@ -31,16 +32,16 @@ impl Arrivals {
             who: Together::new(move |hashes: Vec<Vec<u8>>| {
                 let db = logins.clone();
                 async move {
-                    let mut found = identity::who_of(&db, &hashes).await?;
-                    let who = std::mem::take(&mut found.who);
+                    let mut arrivals = arriving::arrivals(&db, &hashes).await?;
+                    let found = std::mem::take(&mut arrivals.found);
                     // Nobody waits for a write here.
-                    tokio::spawn(async move { found.note(&db).await });
-                    Ok(who)
+                    tokio::spawn(async move { arrivals.note(&db).await });
+                    Ok(found)
                 }
             }),
             places: Together::new(move |people: Vec<PersonId>| {
                 let db = memberships.clone();
-                async move { members::of_people(&db, &people).await }
+                async move { places::of_people(&db, &people).await }
             }),
             ends: Together::new(move |questions: Vec<Vec<ConversationId>>| {
                 let db = conversations.clone();
@@ -59,12 +60,12 @@ impl Arrivals {
         }
     }
 
-    /// Who a token belongs to, see [`identity::who`].
-    pub(super) async fn who(&self, token: &str) -> Result<Option<LoggedIn>, sqlx::Error> {
+    /// Who a token belongs to, and where they are, as things stand after this was called; see [`arriving::arrivals`].
+    pub(super) async fn who(&self, token: &str) -> Result<Option<Arrival>, sqlx::Error> {
         self.who.ask(secret::hash(token)).await
     }
 
-    /// The rooms that a person is in, as they are after this was called; see [`members::of_person`].
+    /// The rooms that a person is in, as they are after this was called; see [`places::of_person`].
     pub(super) async fn places(&self, person: PersonId) -> Result<Vec<Place>, sqlx::Error> {
         self.places.ask(person).await
     }

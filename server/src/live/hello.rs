@@ -7,6 +7,7 @@ use super::room::{Seat, SeatState};
 use super::session::Session;
 use super::worker::Worker;
 use super::{Ending, encode};
+use crate::identity::arriving::Arrival;
 use crate::log::{Place, View, read};
 use futures_util::future::join_all;
 use homeroom_protocol::{
@@ -47,13 +48,20 @@ pub(super) async fn hello(session: &Rc<Session>, token: Option<String>, position
     session.cookie.borrow_mut().take();
     let arrivals = &session.worker.arrivals;
     let outcome = async {
-        let Some(who) = arrivals.who(&token).await? else { return Ok(false) };
-        let you = You { person: who.person, name: who.name.clone(), language: who.language.clone() };
-        let person = who.person;
-        *session.who.borrow_mut() = Some(who);
-        // Before its places are read, so that it is told of whatever is added from here on.
-        session.worker.add_person(person, session);
-        let places = arrivals.places(person).await?;
+        let told = session.worker.told_of_people();
+        let Some(mut arrival) = arrivals.who(&token).await? else { return Ok(false) };
+        *session.who.borrow_mut() = Some(arrival.who.clone());
+        // From here on it is told of whatever is added, and of its sign-in's end.
+        session.worker.add_person(arrival.who.person, session);
+        if session.worker.told_of_people() != told {
+            // Something of that was told since the question was asked, while nobody knew whom it concerns.
+            match arrivals.who(&token).await? {
+                Some(present) => arrival = present,
+                None => return Ok(false),
+            }
+        }
+        let Arrival { who, places } = arrival;
+        let you = You { person: who.person, name: who.name, language: who.language };
         welcome(session, you, places, positions).await?;
         Ok::<bool, sqlx::Error>(true)
     }

@@ -115,7 +115,7 @@ async fn seat_everybody(worker: &Rc<Worker>, room: &Rc<Room>, listener: &TcpList
         let seat = Rc::new(Seat::new(session.clone(), room.clone(), view));
         seat.becomes(SeatState::Live);
         session.seats.borrow_mut().push(seat.clone());
-        room.seats.borrow_mut().push(seat);
+        room.add(seat);
     }
     holds("members", room.seats.borrow().len(), MEMBERS)
 }

@@ -40,6 +40,8 @@ pub(super) struct Seat {
     state: Cell<SeatState>,
     /// Whether `caught_up` is still owed.
     pub(super) owes_caught_up: Cell<bool>,
+    /// Where it stands among the room's seats.
+    number: Cell<u32>,
 }
 
 /// What a seat is doing.
@@ -65,6 +67,7 @@ impl Seat {
             cursor: Cell::new(cursor),
             state: Cell::new(SeatState::Starting),
             owes_caught_up: Cell::new(true),
+            number: Cell::new(u32::MAX),
         }
     }
 
@@ -120,6 +123,24 @@ struct Shared {
 impl Room {
     pub(super) fn new(id: RoomId, head: i64) -> Self {
         Self { id, head: Cell::new(head), seats: RefCell::default() }
+    }
+
+    pub(super) fn add(&self, seat: Rc<Seat>) {
+        let mut seats = self.seats.borrow_mut();
+        seat.number.set(u32::try_from(seats.len()).unwrap_or(u32::MAX));
+        seats.push(seat);
+    }
+
+    /// Takes a seat away, if it is there. A school's room has thousands, and all of them may leave at once: nobody is looked for.
+    pub(super) fn remove(&self, seat: &Rc<Seat>) {
+        let mut seats = self.seats.borrow_mut();
+        let number = seat.number.get() as usize;
+        if seats.get(number).is_some_and(|there| Rc::ptr_eq(there, seat)) {
+            seats.swap_remove(number);
+            if let Some(moved) = seats.get(number) {
+                moved.number.set(seat.number.get());
+            }
+        }
     }
 
     /// Takes in the next entries and offers them to the live members, in one write each. While nothing may be delivered,

@@ -105,6 +105,8 @@ pub(super) struct Worker {
     hand: Cell<usize>,
     /// Seconds until sign-ins are looked at.
     logins_in: Cell<usize>,
+    /// How often it was told of something that concerns people rather than rooms; see [`Worker::told_of_people`].
+    told_of_people: Cell<u64>,
     /// What a socket is read into; shared, since only one session reads at a time.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
 }
@@ -133,6 +135,7 @@ impl Worker {
             wheel: RefCell::new(vec![Vec::new(); SLOTS]),
             hand: Cell::new(0),
             logins_in: Cell::new(LOGINS),
+            told_of_people: Cell::new(0),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
         });
         actix_rt::spawn(worker.clone().run(from_inbox, from_control, handle));
@@ -219,6 +222,9 @@ impl Worker {
     }
 
     fn control(self: &Rc<Self>, told: ToWorker) {
+        if matches!(told, ToWorker::Joined(_) | ToWorker::SignedOut(_)) {
+            self.told_of_people.set(self.told_of_people.get().wrapping_add(1));
+        }
         match told {
             ToWorker::Joined(joined) => {
                 for (room, person) in joined.iter() {
@@ -314,19 +320,25 @@ impl Worker {
             .or_insert_with(|| Rc::new(Room::new(place.room, head.seq)))
             .clone();
         let seat = Rc::new(Seat::new(session.clone(), room.clone(), place.view));
-        room.seats.borrow_mut().push(seat.clone());
+        room.add(seat.clone());
         Ok(Some((seat, place.title)))
     }
 
     /// Takes a seat away, and lets go of the room if it was the last one.
     pub(super) fn remove_seat(&self, seat: &Rc<Seat>) {
         let room = &seat.room;
-        room.seats.borrow_mut().retain(|other| !Rc::ptr_eq(other, seat));
+        room.remove(seat);
         let is_held = self.rooms.borrow().get(&room.id).is_some_and(|held| Rc::ptr_eq(held, room));
         if is_held && room.seats.borrow().is_empty() {
             self.rooms.borrow_mut().remove(&room.id);
             self.node.tails.release(room.id, self.number);
         }
+    }
+
+    /// Rises whenever people joined rooms or a sign-in ended. A session that does not know yet whose it is can't be told of that; what it
+    /// read of them before may not be so any more.
+    pub(super) fn told_of_people(&self) -> u64 {
+        self.told_of_people.get()
     }
 
     pub(super) fn add_session(&self, session: &Rc<Session>) {

@@ -1,20 +1,20 @@
 //! Who is in a room, from when to when.
 //!
-//! Owns: reading memberships as [`View`]s, a person's places, and changing them as entries of the room's log.
+//! Owns: memberships as [`View`]s, and changing them as entries of the room's log.
 //! Refuses to know: why somebody joins or leaves (see `roster`), and who is connected.
 
 use super::entry::{Entry, MemberEntry, kind};
 use super::sight::{Interval, View};
 use crate::db::{Db, Engine};
-use crate::{execute, fetch_among, fetch_optional};
+use crate::{execute, fetch_optional};
 use chrono::{DateTime, Utc};
-use homeroom_protocol::{EventId, PersonId, Role, RoomId, RoomKind, Timestamp};
+use homeroom_protocol::{EventId, PersonId, Role, RoomId, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
 /// A membership as stored.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct MemberRow {
     /// The room.
     pub room_id: Uuid,
@@ -29,9 +29,6 @@ pub struct MemberRow {
     /// What they may see begins after this entry.
     pub sees_after_seq: i64,
 }
-
-/// The columns of a [`MemberRow`].
-pub const MEMBER_COLUMNS: &str = "room_id, person_id, student_id, role, left_seq, sees_after_seq";
 
 /// A wish to change who is in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,108 +45,44 @@ pub struct MemberChange {
     pub sees_from: Option<DateTime<Utc>>,
 }
 
-/// A person's place in a room, now.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The room.
-    pub room: RoomId,
-    /// What it belongs to.
-    pub kind: RoomKind,
-    /// Its title.
-    pub title: String,
-    /// The school's name.
-    pub school: String,
-    /// As what. Whoever is both is staff.
-    pub role: Role,
-    /// What they may see.
-    pub view: View,
-    /// The last seq of the room's log.
-    pub last_seq: i64,
+/// A membership, as far as it decides what is seen.
+pub(super) struct Stay {
+    /// Through whom; the nil UUID for staff.
+    pub(super) student: Uuid,
+    pub(super) is_staff: bool,
+    /// What they may see begins after this seq,
+    pub(super) after: i64,
+    /// and ends with this one.
+    pub(super) until: Option<i64>,
 }
 
-/// Makes one view per room and person. Whoever is both staff and guardian sees as staff while they are.
+/// What a person may see of a room by all their stays in it. Whoever is both staff and guardian sees as staff while they are.
+pub(super) fn view(person: PersonId, stays: impl IntoIterator<Item = Stay>) -> View {
+    let (mut as_staff, mut as_guardian) = (Vec::new(), Vec::new());
+    for Stay { student, is_staff, after, until } in stays {
+        let student = (!is_staff).then_some(PersonId(student));
+        if is_staff { &mut as_staff } else { &mut as_guardian }.push(Interval { student, after, until });
+    }
+    if as_staff.iter().any(|interval| interval.until.is_none()) {
+        View::Staff { intervals: as_staff.into() }
+    } else {
+        View::Guardian { person, intervals: as_guardian.into() }
+    }
+}
+
+/// Makes one view per room and person.
 #[must_use]
 pub fn views(rows: impl IntoIterator<Item = MemberRow>) -> HashMap<(RoomId, PersonId), View> {
-    let mut intervals: HashMap<(RoomId, PersonId), (Vec<Interval>, Vec<Interval>)> = HashMap::new();
+    let mut stays: HashMap<(RoomId, PersonId), Vec<Stay>> = HashMap::new();
     for row in rows {
-        let staff = row.role == "staff";
-        let (as_staff, as_guardian) = intervals.entry((RoomId(row.room_id), PersonId(row.person_id))).or_default();
-        let interval = Interval {
-            student: (!staff).then_some(PersonId(row.student_id)),
+        stays.entry((RoomId(row.room_id), PersonId(row.person_id))).or_default().push(Stay {
+            student: row.student_id,
+            is_staff: row.role == "staff",
             after: row.sees_after_seq,
             until: row.left_seq,
-        };
-        if staff { as_staff.push(interval) } else { as_guardian.push(interval) }
-    }
-    intervals
-        .into_iter()
-        .map(|((room, person), (as_staff, as_guardian))| {
-            let staff = as_staff.iter().any(|interval| interval.until.is_none());
-            let view = if staff {
-                View::Staff { intervals: as_staff.into() }
-            } else {
-                View::Guardian { person, intervals: as_guardian.into() }
-            };
-            ((room, person), view)
-        })
-        .collect()
-}
-
-#[derive(sqlx::FromRow)]
-struct PlaceRow {
-    #[sqlx(flatten)]
-    member: MemberRow,
-    kind: String,
-    title: String,
-    school: String,
-    last_seq: i64,
-}
-
-/// The rooms that a person is in now, by title, with what they may see of each. One query.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn of_person(db: &Db, person: PersonId) -> Result<Vec<Place>, sqlx::Error> {
-    Ok(of_people(db, &[person]).await?.pop().unwrap_or_default())
-}
-
-/// The rooms that these people are in now, each one's in their place. One query.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn of_people(db: &Db, people: &[PersonId]) -> Result<Vec<Vec<Place>>, sqlx::Error> {
-    let ids: Vec<Uuid> = people.iter().map(|person| person.0).collect();
-    let rows = fetch_among!(
-        db.reads(),
-        PlaceRow,
-        uuid: ids,
-        "SELECT m.room_id, m.person_id, m.student_id, m.role, m.left_seq, m.sees_after_seq,
-                r.kind, r.title, s.name AS school, r.last_seq
-         FROM membership m JOIN room r ON r.id = m.room_id JOIN school s ON s.id = r.school_id
-         WHERE m.person_id",
-        "ORDER BY m.person_id, r.title, r.id"
-    )?;
-    let views = views(rows.iter().map(|row| row.member.clone()));
-    let mut places: HashMap<PersonId, Vec<Place>> = HashMap::new();
-    for row in rows {
-        let (room, person) = (RoomId(row.member.room_id), PersonId(row.member.person_id));
-        let theirs = places.entry(person).or_default();
-        if theirs.last().is_some_and(|place| place.room == room) {
-            continue;
-        }
-        let Some(view) = views.get(&(room, person)).filter(|view| view.present_after().is_some()) else { continue };
-        theirs.push(Place {
-            room,
-            kind: if row.kind == "school" { RoomKind::School } else { RoomKind::Class },
-            title: row.title,
-            school: row.school,
-            role: if view.is_staff() { Role::Staff } else { Role::Guardian },
-            view: view.clone(),
-            last_seq: row.last_seq,
         });
     }
-    // The same person may be asked for twice.
-    Ok(people.iter().map(|person| places.get(person).cloned().unwrap_or_default()).collect())
+    stays.into_iter().map(|((room, person), stays)| ((room, person), view(person, stays))).collect()
 }
 
 /// Who is in these rooms now.

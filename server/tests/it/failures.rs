@@ -194,7 +194,7 @@ async fn pages_and_history_are_read_by_indexes_and_never_by_scanning() {
     })
     .await;
     let before = scans().await;
-    let view = homeroom::log::members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = homeroom::log::places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let pages = homeroom::log::pages::Pages::new(log.db().clone(), 0);
     let head = read::head(log.db(), school.room).await.unwrap().unwrap().0;
     let mut reads = 0;

@@ -4,7 +4,7 @@ use crate::node::{Ground, School, guardian, log, staff};
 use crate::on_both_engines;
 use homeroom::log::append::{Line, Turns};
 use homeroom::log::pages::{self, Pages};
-use homeroom::log::{Append, AppendError, Log, MarkUp, Place, What, members, read};
+use homeroom::log::{Append, AppendError, Log, MarkUp, Place, What, places, read};
 use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -174,12 +174,12 @@ async fn many_peoples_places_are_read_at_once(ground: Ground) {
     let school = School::open(&log).await;
     let nobody = PersonId::new();
     let asked = [school.teacher, nobody, school.ana, school.teacher];
-    let places = members::of_people(log.db(), &asked).await.unwrap();
+    let places = places::of_people(log.db(), &asked).await.unwrap();
     let rooms =
         |of: &Vec<Place>| of.iter().map(|place| (place.room, place.role, place.view.clone())).collect::<Vec<_>>();
     assert_eq!(places.len(), asked.len());
     for (person, places) in asked.into_iter().zip(&places) {
-        assert_eq!(rooms(places), rooms(&members::of_person(log.db(), person).await.unwrap()));
+        assert_eq!(rooms(places), rooms(&places::of_person(log.db(), person).await.unwrap()));
     }
     assert_eq!(
         places.iter().map(|of| of.iter().any(|place| place.role == Role::Staff)).collect::<Vec<_>>(),
@@ -197,7 +197,7 @@ async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
         .await
         .unwrap();
     assert_eq!(edited.n, 2);
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let pages = Pages::new(log.db().clone(), 1 << 20);
     let head = log_head(&log, &school).await;
     let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
@@ -236,7 +236,7 @@ async fn a_guardian_misses_only_what_is_theirs(ground: Ground) {
             log.append(post(&school, school.teacher, Address::Announcements, &format!("all {round}"))).await.unwrap();
         }
     }
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let (head, _) = read::head(log.db(), school.room).await.unwrap().unwrap();
     let pages = Pages::new(log.db().clone(), 1 << 20);
     let mut cursor = 0;
@@ -261,11 +261,11 @@ async fn who_comes_back_does_not_see_what_was_said_meanwhile(ground: Ground) {
     let announce = |text: &'static str| log.append(post(&school, school.teacher, Address::Announcements, text));
     announce("before").await.unwrap();
     log.change_members(school.room, vec![guardian(school.ana, school.anas_child, false)]).await.unwrap();
-    assert!(members::of_person(log.db(), school.ana).await.unwrap().is_empty());
+    assert!(places::of_person(log.db(), school.ana).await.unwrap().is_empty());
     announce("meanwhile").await.unwrap();
     log.change_members(school.room, vec![guardian(school.ana, school.anas_child, true)]).await.unwrap();
     announce("after").await.unwrap();
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let conversation = Address::Announcements.conversation(school.room);
     let page = read::history(log.db(), school.room, &view, conversation, None, 10).await.unwrap();
     let texts: Vec<String> = page.messages.into_iter().map(|message| message.envelope.unwrap().text).collect();
@@ -334,7 +334,7 @@ async fn history_pages_backwards(ground: Ground) {
     for number in 1..=25 {
         log.append(post(&school, school.ana, school.with_ana(), &number.to_string())).await.unwrap();
     }
-    let view = members::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
     let conversation = school.with_ana().conversation(school.room);
     let mut before = None;
     let mut read_back = Vec::new();
@@ -347,7 +347,7 @@ async fn history_pages_backwards(ground: Ground) {
         }
     }
     assert_eq!(read_back, (1..=25).rev().collect::<Vec<u64>>());
-    let others = members::of_person(log.db(), school.ben).await.unwrap().remove(0).view;
+    let others = places::of_person(log.db(), school.ben).await.unwrap().remove(0).view;
     let page = read::history(log.db(), school.room, &others, conversation, None, 10).await.unwrap();
     assert!(page.messages.is_empty(), "another guardian's page is empty, whatever the route forgot to check");
 }
@@ -367,7 +367,7 @@ async fn history_goes_on_behind_a_gap_between_two_stays(ground: Ground) {
     }
     log.change_members(school.room, vec![guardian(school.ana, school.anas_child, true)]).await.unwrap();
     announce("after".to_owned()).await;
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let conversation = Address::Announcements.conversation(school.room);
     let newest = read::history(log.db(), school.room, &view, conversation, None, 1).await.unwrap();
     assert_eq!((newest.messages.len(), newest.more), (1, true));
@@ -389,7 +389,7 @@ async fn pages_are_read_once_however_many_ask(ground: Ground) {
     for reader in 0..64 {
         let (pages, room) = (pages.clone(), school.room);
         let person = if reader % 2 == 0 { school.ana } else { school.ben };
-        let view = members::of_person(log.db(), person).await.unwrap().remove(0).view;
+        let view = places::of_person(log.db(), person).await.unwrap().remove(0).view;
         readers.spawn(async move { pages.missed(room, &view, 3, head).await.unwrap() });
     }
     for missed in readers.join_all().await {
@@ -403,7 +403,7 @@ async fn pages_are_read_once_however_many_ask(ground: Ground) {
     let conversation = school.with_ben().conversation(school.room);
     log.append(change(&school, school.teacher, edit)).await.unwrap();
     pages.forget_message(school.room, Some(conversation), head + 1);
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     pages.missed(school.room, &view, 3, head).await.unwrap();
     assert_eq!(pages.reads(), 1, "that page does not show it");
     pages.forget_room(school.room);
@@ -427,7 +427,7 @@ async fn pages_are_bounded_in_bytes(ground: Ground) {
     let head = log_head(&log, &school).await;
     let most = 400 * 1024;
     let pages = Pages::new(log.db().clone(), most);
-    let view = members::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
     for _ in 0..2 {
         let (mut cursor, mut seen) = (0, 0);
         while cursor < head {
@@ -445,7 +445,7 @@ async fn a_page_that_ends_at_the_head_goes_on_when_the_head_does(ground: Ground)
     let log = log(&ground).await;
     let school = School::open(&log).await;
     let pages = Pages::new(log.db().clone(), 1 << 20);
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let mut cursor = log_head(&log, &school).await;
     for round in 0..2 * pages::PAGE {
         log.append(post(&school, school.teacher, Address::Announcements, &format!("{round}"))).await.unwrap();
@@ -488,7 +488,7 @@ async fn a_kind_of_a_newer_version_is_passed_on_by_its_columns(ground: Ground) {
     ] {
         homeroom::execute!(log.db().writes(), text, school.room.0, id.0).unwrap();
     }
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let pages = Pages::new(log.db().clone(), 1 << 20);
     let shown = async |head| {
         let missed = pages.missed(school.room, &view, 4, head).await.unwrap().entries;

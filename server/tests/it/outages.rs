@@ -12,7 +12,7 @@ use homeroom::app::{self, Running};
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
 use homeroom::db::{Db, Location};
-use homeroom::log::members;
+use homeroom::log::places;
 use homeroom_protocol::{Address, PersonId, RoomId};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
@@ -138,7 +138,7 @@ async fn a_node_that_is_paused_inside_a_transaction_stalls_nobody_and_wakes_with
 async fn put_out(node: &Running, room: RoomId, token: &str) {
     let db = node.node.log.db();
     let person: PersonId = homeroom::identity::who(db, token).await.unwrap().unwrap().person;
-    let places = members::of_person(db, person).await.unwrap();
+    let places = places::of_person(db, person).await.unwrap();
     let view = &places.iter().find(|place| place.room == room).unwrap().view;
     let changes = view.students().map(|student| crate::node::guardian(person, student, false)).collect();
     node.node.log.change_members(room, changes).await.unwrap();

@@ -5,7 +5,7 @@
 use crate::node::{Ground, School, log};
 use homeroom::db::{Engine, Pool};
 use homeroom::log::read::statement;
-use homeroom::log::{Append, Log, What, members, read};
+use homeroom::log::{Append, Log, What, places, read};
 use homeroom_protocol::{Address, ClientId, Draft, EventId, Language};
 use serde_json::{Value, json};
 use sqlx::postgres::PgArguments;
@@ -238,7 +238,7 @@ async fn what_grows_can_be_partitioned_events_by_hash_of_the_room() {
     let seqs: Vec<i64> =
         read::after(log.db(), school.room, 0, 1_000).await.unwrap().iter().map(|entry| entry.seq).collect();
     assert_eq!(seqs, (1..=306).collect::<Vec<i64>>());
-    let view = members::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let conversation = Address::Announcements.conversation(school.room);
     let history = read::history(log.db(), school.room, &view, conversation, None, 50).await.unwrap();
     assert_eq!((history.messages.len(), history.more), (50, true));

@@ -6,7 +6,7 @@
 use crate::node::{Ground, connect, repository, token};
 use homeroom::db::Location;
 use homeroom::identity;
-use homeroom::log::members;
+use homeroom::log::places;
 use homeroom_protocol::RoomId;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ impl Demo {
         let db = ground.open().await;
         let find = async |name| identity::find(&db, name).await.unwrap()[0];
         let (teacher, ana) = (find("james.okafor").await, find("ana.silva").await);
-        let rooms = async |person| members::of_person(&db, person).await.unwrap().into_iter().map(|place| place.room);
+        let rooms = async |person| places::of_person(&db, person).await.unwrap().into_iter().map(|place| place.room);
         let of_ana: Vec<RoomId> = rooms(ana).await.collect();
         let room = rooms(teacher).await.find(|room| of_ana.contains(room)).unwrap();
         let (teachers, anas) = (token(&db, teacher).await, token(&db, ana).await);

@@ -10,7 +10,7 @@ use homeroom::app::{self, Running};
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
 use homeroom::db::{Db, Engine, Location};
-use homeroom::log::{MarkUp, members, read};
+use homeroom::log::{MarkUp, places, read};
 use homeroom_protocol::Address;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
@@ -162,7 +162,7 @@ async fn what_is_written_while_the_way_falls_silent_is_there_once() {
         tokio::join!(log.change_members(room, leaves), behind.silence_in_the_middle(Silence::OfWaiting, lock));
     changed.unwrap();
     assert!(silent.elapsed() < REPAIR, "a change of membership: {:?}", silent.elapsed());
-    assert!(members::of_person(log.db(), school.ana).await.unwrap().is_empty());
+    assert!(places::of_person(log.db(), school.ana).await.unwrap().is_empty());
     assert_eq!(teacher.post(room, Address::Announcements, "second").await["n"], 2, "the lane goes on");
 
     let conversation = Address::Announcements.conversation(room);

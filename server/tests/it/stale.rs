@@ -1,14 +1,16 @@
 //! What was read a moment ago and is not so any more.
 //!
-//! Owns: pages of several rooms of which one takes long, a log that is put back while it is being read.
+//! Owns: pages of several rooms of which one takes long, a log that is put back while it is being read, and who somebody was when it was asked.
 //! Refuses to know: what edits and retractions do to what is kept (see `live` and `log`).
 
-use crate::node::{Ground, Node, School, connect, eventually, log, staff};
-use crate::outages::{beside, url};
+use crate::node::{Ground, Node, School, connect, eventually, guardian, log, staff};
+use crate::outages::{beside, session, url};
 use crate::proxy::Proxy;
+use chrono::{DateTime, Utc};
 use homeroom::app;
 use homeroom::bus::local::Exchange;
 use homeroom::bus::{Bus, News, Waiting};
+use homeroom::config::Config;
 use homeroom::db::{Db, Location};
 use homeroom::live::listening::Listening;
 use homeroom::live::tail::Tails;
@@ -76,6 +78,59 @@ async fn a_page_is_offered_when_it_was_read_and_waits_for_no_other() {
     let frames = second.until("caught_up").await;
     let shown = |text: &str| frames.iter().any(|frame| frame["message"]["envelope"]["text"] == text);
     assert!(shown("edited") && !shown("read"), "{frames:?}");
+    other.stop().await;
+    node.stop().await;
+}
+
+/// Nobody can be told that they were put into a room, or that they are signed out, while it is still being asked who they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_of_somebody_before_it_is_known_who_they_are_is_not_missed() {
+    let ground = Ground::postgres().await;
+    let database = url(&ground.location);
+    let proxy = Proxy::start(&database).await;
+    let exchange = Exchange::default();
+    let behind = Config { database: Location::Postgres(proxy.url(&database)), ..beside(&ground).config() };
+    let node = Node::start_on(ground, &exchange).await;
+    let other = app::start_on(&behind, &exchange).await.unwrap();
+    let (room, school) = (node.school.room, &node.school);
+    // So that the room is held there, and what changes in it is heard at once.
+    let _ana = session(other.address, node.token(school.ana)).await;
+    node.log().change_members(room, vec![guardian(school.ben, school.bens_child, false)]).await.unwrap();
+
+    let mut on = PgConnection::connect(&database).await.unwrap();
+    // Gives a session of Ben's that was asked for, with the answer still on its way.
+    let mut come = async || {
+        let (now,): (DateTime<Utc>,) = sqlx::query_as("SELECT clock_timestamp()").fetch_one(&mut on).await.unwrap();
+        proxy.hold_answers(true);
+        let mut ben = connect(other.address).await;
+        ben.say(json!({ "type": "hello", "token": node.token(school.ben) })).await;
+        let on = tokio::sync::Mutex::new(&mut on);
+        eventually("it was asked who that is", || async {
+            let answered = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+                            AND query LIKE '%token_hash%' AND state_change > $1";
+            let (answered,): (i64,) =
+                sqlx::query_as(answered).bind(now).fetch_one(&mut **on.lock().await).await.unwrap();
+            answered > 0
+        })
+        .await;
+        ben
+    };
+
+    let mut ben = come().await;
+    node.log().change_members(room, vec![guardian(school.ben, school.bens_child, true)]).await.unwrap();
+    // What is told in one process is there long before.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    proxy.hold_answers(false);
+    let welcome = ben.hear("welcome").await;
+    assert_eq!(welcome["rooms"][0]["room"], json!(room), "{welcome}");
+
+    let mut ben = come().await;
+    let who = homeroom::identity::who(node.log().db(), node.token(school.ben)).await.unwrap().unwrap();
+    homeroom::identity::sign_out(node.log().db(), who.login).await.unwrap();
+    node.running.node.signed_out(who.login);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    proxy.hold_answers(false);
+    assert_eq!(ben.closed().await, homeroom_protocol::CloseCode::Unauthenticated.number());
     other.stop().await;
     node.stop().await;
 }
