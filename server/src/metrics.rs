@@ -42,7 +42,7 @@ impl Default for Measured {
             drop(appended.get_or_create(&[("kind", kind)]));
         }
         Self {
-            batch_commands: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
+            batch_commands: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]),
             batch_seconds: Histogram::new(seconds),
             appended,
             bus_lag: Histogram::new(seconds),

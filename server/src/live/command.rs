@@ -115,16 +115,17 @@ fn append(
     let node = &session.worker.node;
     let mut step = node.traces.begin(what.name());
     let trace = step.as_ref().map(Step::context);
-    let submitted = match node.log.submit_traced(Append { room, author, client_id, what, turn }, trace) {
+    let submitted = match node.log.place(Append { room, author, client_id, what, turn }, trace) {
         Ok(submitted) => submitted,
         Err(error) => return fail(session, reference, error.into()),
     };
+    session.worker.ring_soon();
     let session = session.clone();
     actix_rt::spawn(async move {
         match submitted.done().await {
             Ok(Appended { id, n }) => {
                 step.iter_mut().for_each(|step| step.note("homeroom.event", id.to_string()));
-                session.answer(reference, &ServerFrame::Ack { reference, id: Some(id), n: Some(n.unsigned_abs()) });
+                session.acknowledge(reference, id, n.unsigned_abs());
             }
             Err(error) => fail(&session, reference, error.into()),
         }

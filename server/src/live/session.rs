@@ -1,12 +1,11 @@
 //! A session: one WebSocket, from the upgrade to its end.
 //!
-//! Owns: reading and writing the socket, the output that waits while it is blocked, pings, the one exit path.
-//! Refuses to know: what commands mean (see `command`), how a session signs in (see `hello`), how it catches up.
-//!
-//! The output buffer exists only while the socket is blocked and is bounded in bytes. Events that do not fit put the seat
-//! *behind*; answers always fit, because no more commands are read while output waits.
+//! Owns: reading the socket, what one command may cost others, pings, the one exit path.
+//! Refuses to know: what commands mean (see `command`), how a session signs in (see `hello`), how it catches up, how it is written to (see
+//! `output`).
 
 mod heartbeat;
+mod output;
 
 use super::frame::{self, Decoder, Item};
 use super::room::{Seat, SeatState};
@@ -20,6 +19,7 @@ use homeroom_protocol::codec::{self, Undecodable};
 use homeroom_protocol::{
     ByeReason, ClientFrame, CloseCode, ErrorCode, EventId, Fault, Limits, PersonId, Ref, RoomId, ServerFrame, SessionId,
 };
+use output::Output;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -31,8 +31,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Events wait for a blocked socket up to this many bytes; beyond, their seat is behind.
-const OUTPUT: usize = 128 * 1024;
 /// No commands are read while this much output waits.
 const PAUSE_READING: usize = 32 * 1024;
 /// Messages taken in before others have their turn. What one read holds may be 10,900 of the smallest, each refused with an answer of its
@@ -53,8 +51,6 @@ pub(super) struct Session {
     pub(super) worker: Rc<Worker>,
     stream: Stream,
     output: RefCell<Output>,
-    /// What is written waits for more of it.
-    gathering: Cell<bool>,
     pub(super) seats: RefCell<Vec<Rc<Seat>>>,
     pub(super) who: RefCell<Option<LoggedIn>>,
     /// The cookie's token, until `hello`.
@@ -73,14 +69,6 @@ pub(super) struct Session {
     pub(super) catching_up: Cell<bool>,
     /// Something changed that the reading task waits for.
     wake: Notify,
-}
-
-/// What waits for a blocked socket.
-#[derive(Default)]
-struct Output {
-    waiting: Vec<u8>,
-    written: usize,
-    since: Option<Instant>,
 }
 
 /// Commands that may still be sent at once.
@@ -103,7 +91,6 @@ impl Session {
             worker: worker.clone(),
             stream,
             output: RefCell::default(),
-            gathering: Cell::new(false),
             seats: RefCell::default(),
             who: RefCell::default(),
             cookie: RefCell::new(cookie),
@@ -278,6 +265,13 @@ impl Session {
         self.wake.notify_one();
     }
 
+    /// The command was appended. Its author gets the event as everybody does, mostly in the same moment.
+    pub(super) fn acknowledge(&self, reference: Ref, id: EventId, n: u64) {
+        self.in_flight.borrow_mut().retain(|other| *other != reference);
+        self.write_with_what_comes(&encode(&ServerFrame::Ack { reference, id: Some(id), n: Some(n) }));
+        self.wake.notify_one();
+    }
+
     /// Refuses a command. The session goes on.
     pub(super) fn refuse(&self, reference: Option<Ref>, fault: Fault) {
         self.write(&encode(&ServerFrame::Error { reference, fault }));
@@ -298,122 +292,6 @@ impl Session {
 
     pub(super) fn seat(&self, room: RoomId) -> Option<Rc<Seat>> {
         self.seats.borrow().iter().find(|seat| seat.room.id == room).cloned()
-    }
-
-    /// Events for a live seat; `false` when the socket is blocked and they do not fit. Then nothing of them was taken.
-    pub(super) fn offer(self: &Rc<Self>, bytes: &[u8]) -> bool {
-        if self.ending.get().is_some() {
-            return false;
-        }
-        let waiting = self.waiting();
-        if waiting > 0 && waiting + bytes.len() > OUTPUT {
-            return false;
-        }
-        self.put(bytes);
-        true
-    }
-
-    /// What may be dropped; `false` when it was.
-    pub(super) fn offer_if_idle(self: &Rc<Self>, bytes: &[u8]) -> bool {
-        !self.is_blocked() && self.offer(bytes)
-    }
-
-    /// Answers and the like. They always fit: no more commands are read while output waits.
-    pub(super) fn write(&self, bytes: &[u8]) {
-        if let Some(session) = self.me() {
-            session.put(bytes);
-        }
-    }
-
-    /// This session as the worker holds it; nothing once it has ended.
-    fn me(&self) -> Option<Rc<Self>> {
-        self.worker.session(self.id)
-    }
-
-    /// Whatever `what` writes leaves in one write, which costs the kernel as much as each of them would. It can't wait in between: nothing
-    /// that was judged by one view is kept until there is another.
-    pub(super) fn in_one_write(self: &Rc<Self>, what: impl FnOnce()) {
-        if self.gathering.replace(true) {
-            return what();
-        }
-        what();
-        self.gathering.set(false);
-        let gathered = {
-            let mut output = self.output.borrow_mut();
-            // A blocked socket takes it in its turn.
-            if output.since.is_some() { Vec::new() } else { std::mem::take(&mut output.waiting) }
-        };
-        if !gathered.is_empty() {
-            self.put(&gathered);
-        }
-    }
-
-    fn put(self: &Rc<Self>, bytes: &[u8]) {
-        let mut output = self.output.borrow_mut();
-        if output.since.is_some() || self.gathering.get() {
-            output.waiting.extend_from_slice(bytes);
-            return;
-        }
-        let written = match self.stream.try_write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                drop(output);
-                self.end(Ending::Drop);
-                return;
-            }
-        };
-        if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            output.waiting = rest.to_vec();
-            output.written = 0;
-            output.since = Some(Instant::now());
-            actix_rt::spawn(self.clone().flush());
-        }
-    }
-
-    /// Writes what waits as the socket takes it; lives only while it is blocked.
-    async fn flush(self: Rc<Self>) {
-        loop {
-            // What waits may have been judged before a revocation that this node has not heard of.
-            self.worker.until_deliverable().await;
-            if self.ending.get() == Some(Ending::Drop) {
-                return;
-            }
-            if self.stream.writable().await.is_err() {
-                self.end(Ending::Drop);
-                return;
-            }
-            let mut output = self.output.borrow_mut();
-            let written = output.written;
-            match self.stream.try_write(output.waiting.get(written..).unwrap_or_default()) {
-                Ok(more) => {
-                    output.written += more;
-                    output.since = Some(Instant::now());
-                    if output.written >= output.waiting.len() {
-                        *output = Output::default();
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    drop(output);
-                    self.end(Ending::Drop);
-                    return;
-                }
-            }
-        }
-        self.wake.notify_one();
-        self.catch_up();
-    }
-
-    /// Bytes that wait for the socket.
-    fn waiting(&self) -> usize {
-        let output = self.output.borrow();
-        output.waiting.len() - output.written
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        self.output.borrow().since.is_some()
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -482,7 +360,7 @@ impl Session {
             self.end(Ending::Close(CloseCode::Policy));
             return None;
         }
-        if self.output.borrow().since.is_some_and(|since| since.elapsed() > STUCK) {
+        if self.output.borrow().stuck().is_some_and(|stuck| stuck > STUCK) {
             self.end(Ending::Drop);
             return None;
         }

@@ -26,6 +26,10 @@ const INBOX: usize = 4_096;
 const CONTROL: usize = 1_024;
 /// Messages of the inbox gathered before members are walked. Bounds how long the first of them waits.
 const GATHER: usize = 256;
+/// Commands that are batch enough: a lane is rung however many sockets are ready.
+const RING: usize = 32;
+/// Seats that are walked within half a millisecond: an answer waits so long for the event that leaves with it, and not for more.
+const SOON: usize = 64;
 /// Seconds between two looks at whether the sign-ins of its sessions still stand.
 const LOGINS: usize = 60;
 /// The wheel's slots, one a second. Longer than the longest time between two looks at a session (50 s).
@@ -107,6 +111,10 @@ pub(super) struct Worker {
     logins_in: Cell<usize>,
     /// How often it was told of something that concerns people rather than rooms; see [`Worker::told_of_people`].
     told_of_people: Cell<u64>,
+    /// Commands placed in lanes that were not rung since.
+    placed: Cell<usize>,
+    /// Who has an answer that leaves with what comes next.
+    held_back: RefCell<Vec<Rc<Session>>>,
     /// What a socket is read into; shared, since only one session reads at a time.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
 }
@@ -136,6 +144,8 @@ impl Worker {
             hand: Cell::new(0),
             logins_in: Cell::new(LOGINS),
             told_of_people: Cell::new(0),
+            placed: Cell::new(0),
+            held_back: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into()),
         });
         actix_rt::spawn(worker.clone().run(from_inbox, from_control, handle));
@@ -191,10 +201,13 @@ impl Worker {
                 None => break,
             }
         }
+        let pending: Vec<(Rc<Room>, Vec<Arc<Entry>>)> =
+            pending.into_iter().filter_map(|(room, entries)| Some((self.room(room)?, entries))).collect();
+        if pending.iter().map(|(room, _)| room.seats.borrow().len()).sum::<usize>() > SOON {
+            self.write_what_was_held_back();
+        }
         for (room, entries) in pending {
-            if let Some(room) = self.room(room) {
-                room.deliver(self, &entries);
-            }
+            room.deliver(self, &entries);
         }
         for told in aside {
             let may_deliver = self.may_deliver();
@@ -363,6 +376,41 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// A command was placed in a lane. Others of sockets that were ready in the same moment go into the same batch: a commit each would
+    /// cost as much, and each would be a walk through the room.
+    pub(super) fn ring_soon(self: &Rc<Self>) {
+        let placed = self.placed.get() + 1;
+        self.placed.set(placed % RING);
+        if placed == RING {
+            self.node.log.ring();
+        } else if placed == 1 {
+            let worker = self.clone();
+            actix_rt::spawn(async move {
+                worker.placed.set(0);
+                worker.node.log.ring();
+            });
+        }
+    }
+
+    /// The session has an answer that leaves with what comes next. What was committed together was handed over together, so that comes
+    /// before the sockets are looked at again, or not soon.
+    pub(super) fn hold_back(self: &Rc<Self>, session: Rc<Session>) {
+        let mut held_back = self.held_back.borrow_mut();
+        held_back.push(session);
+        if held_back.len() == 1 {
+            let worker = self.clone();
+            actix_rt::spawn(async move {
+                tokio::task::yield_now().await;
+                worker.write_what_was_held_back();
+            });
+        }
+    }
+
+    fn write_what_was_held_back(&self) {
+        let held_back = std::mem::take(&mut *self.held_back.borrow_mut());
+        held_back.iter().for_each(Session::write_what_was_held_back);
     }
 
     /// Looks at the session again after so many seconds.

@@ -32,7 +32,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 pub use turns::{Line, Turn, Turns};
 
 /// Commands that wait in one lane. Full, the lane answers `unavailable`: at 10,000 a second this is a tenth of a second.
@@ -188,6 +188,19 @@ pub struct Appender {
 struct Entrance {
     jobs: mpsc::Sender<Job>,
     elsewhere: Arc<Elsewhere>,
+    /// Behind the jobs: a lane that is rung because nobody is left finds that nobody is.
+    ring: Ring,
+}
+
+/// Wakes a lane that has nothing to do. Jobs by themselves do not, so that those that come in the same moment are one batch; a lane that
+/// has something to do looks for more when it is done.
+#[derive(Debug, Default)]
+struct Ring(Arc<Notify>);
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// What counts, for `/metrics`.
@@ -232,19 +245,20 @@ impl Appender {
             .map(|_| {
                 let (jobs, queue) = mpsc::channel(LANE_QUEUE);
                 let elsewhere = Arc::<Elsewhere>::default();
+                let ring = Ring::default();
                 let lane = Lane::new(db.clone(), lanes.batch, committed.clone(), on_batch.clone(), traces.clone());
-                tokio::spawn(lane.run(queue, elsewhere.clone()));
-                Entrance { jobs, elsewhere }
+                tokio::spawn(lane.run(queue, ring.0.clone(), elsewhere.clone()));
+                Entrance { jobs, elsewhere, ring }
             })
             .collect();
         Self { lanes }
     }
 
-    /// Takes a place in the room's lane, now: two calls in a row are appended in that order.
+    /// Takes a place in the room's lane, now: two calls in a row are appended in that order. They are once the lane is rung.
     ///
     /// # Errors
     /// [`AppendError::Busy`] when the lane is full.
-    pub fn submit(&self, append: Append, trace: Option<Context>) -> Result<Submitted, AppendError> {
+    pub fn place(&self, append: Append, trace: Option<Context>) -> Result<Submitted, AppendError> {
         let (reply, answer) = oneshot::channel();
         let digest = digest(&append);
         let room = append.room;
@@ -265,6 +279,12 @@ impl Appender {
         }
     }
 
+    /// Rings the lanes in which something waits.
+    pub fn ring(&self) {
+        let waits = |lane: &&Entrance| lane.jobs.capacity() < lane.jobs.max_capacity();
+        self.lanes.iter().filter(waits).for_each(|lane| lane.ring.0.notify_one());
+    }
+
     /// Changes who is in a room. What is already so is passed over.
     ///
     /// # Errors
@@ -272,7 +292,9 @@ impl Appender {
     pub async fn change_members(&self, room: RoomId, changes: Vec<MemberChange>) -> Result<(), AppendError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Members { room, changes, reply };
-        self.lane(room).jobs.send(job).await.map_err(|_| AppendError::Unavailable(None))?;
+        let lane = self.lane(room);
+        lane.jobs.send(job).await.map_err(|_| AppendError::Unavailable(None))?;
+        lane.ring.0.notify_one();
         answer.await.unwrap_or(Err(AppendError::Unavailable(None)))
     }
 

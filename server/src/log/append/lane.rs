@@ -15,7 +15,8 @@ use sqlx::error::DatabaseError;
 use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{Notify, mpsc};
 
 /// How often a batch may find a room locked by another node before it waits for the lock.
 const SKIPS: u8 = 3;
@@ -59,7 +60,7 @@ impl Lane {
         Self { db, largest, connection: None, known: Known::default(), committed, on_batch, traces }
     }
 
-    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, elsewhere: Arc<Elsewhere>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>, ring: Arc<Notify>, elsewhere: Arc<Elsewhere>) {
         // Commands of rooms that another node had locked; they come before anything newer.
         let mut skipped: Vec<Pending> = Vec::new();
         let mut next: Option<Job> = None;
@@ -68,7 +69,7 @@ impl Lane {
             if batch.is_empty() {
                 match next.take() {
                     Some(job) => next = Some(job),
-                    None => next = queue.recv().await,
+                    None => next = first(&mut queue, &ring).await,
                 }
                 if next.is_none() {
                     return;
@@ -280,6 +281,17 @@ impl Lane {
             (self.committed)(&entries);
         }
         Ok(())
+    }
+}
+
+/// What waits first, once the lane is rung; nothing when nobody is left who could say anything.
+async fn first(queue: &mut mpsc::Receiver<Job>, ring: &Notify) -> Option<Job> {
+    loop {
+        match queue.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => ring.notified().await,
+        }
     }
 }
 

@@ -1,0 +1,178 @@
+//! What a session says to its socket.
+//!
+//! Owns: writing at once, what leaves in one write with what follows, and the output that waits while the socket is blocked.
+//! Refuses to know: what is said, and to whom.
+//!
+//! The output buffer exists only while the socket is blocked and is bounded in bytes. Events that do not fit put the seat *behind*; answers
+//! always fit, because no more commands are read while output waits.
+
+use super::super::Ending;
+use super::Session;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Events wait for a blocked socket up to this many bytes; beyond, their seat is behind.
+const OUTPUT: usize = 128 * 1024;
+
+/// What waits: for a blocked socket, or for more that leaves with it.
+#[derive(Default)]
+pub(super) struct Output {
+    waiting: Vec<u8>,
+    written: usize,
+    /// The socket is blocked, and since then it has taken nothing.
+    since: Option<Instant>,
+    /// What is written waits for more of it.
+    gathering: bool,
+}
+
+impl Output {
+    /// How long the blocked socket has taken nothing.
+    pub(super) fn stuck(&self) -> Option<Duration> {
+        self.since.map(|since| since.elapsed())
+    }
+}
+
+impl Session {
+    /// Events for a live seat; `false` when the socket is blocked and they do not fit. Then nothing of them was taken.
+    pub(in super::super) fn offer(self: &Rc<Self>, bytes: &[u8]) -> bool {
+        if self.has_ended() {
+            return false;
+        }
+        let fits = {
+            let output = self.output.borrow();
+            let waiting = output.waiting.len() - output.written;
+            let leaves_now = output.since.is_none() && !output.gathering;
+            leaves_now || waiting == 0 || waiting + bytes.len() <= OUTPUT
+        };
+        if fits {
+            self.put(bytes);
+        }
+        fits
+    }
+
+    /// What may be dropped; `false` when it was.
+    pub(in super::super) fn offer_if_idle(self: &Rc<Self>, bytes: &[u8]) -> bool {
+        !self.is_blocked() && self.offer(bytes)
+    }
+
+    /// Answers and the like. They always fit: no more commands are read while output waits.
+    pub(in super::super) fn write(&self, bytes: &[u8]) {
+        if let Some(session) = self.me() {
+            session.put(bytes);
+        }
+    }
+
+    /// This session as the worker holds it; nothing once it has ended.
+    fn me(&self) -> Option<Rc<Self>> {
+        self.worker.session(self.id)
+    }
+
+    /// An answer with which something comes to the same session, mostly. It leaves with that, in one write, or by itself once all that was
+    /// ready with it has been looked at. It is nothing that a change of rights could make wrong meanwhile.
+    pub(super) fn write_with_what_comes(&self, bytes: &[u8]) {
+        let Some(session) = self.me() else { return };
+        let mut output = self.output.borrow_mut();
+        let is_first = output.waiting.is_empty();
+        output.waiting.extend_from_slice(bytes);
+        if is_first && output.since.is_none() && !output.gathering {
+            drop(output);
+            self.worker.hold_back(session);
+        }
+    }
+
+    /// Nothing came with it.
+    pub(in super::super) fn write_what_was_held_back(self: &Rc<Self>) {
+        // Gathering and writing nothing: what has left meanwhile is not there any more, and a blocked socket takes it in its turn.
+        self.in_one_write(|| {});
+    }
+
+    /// Whatever `what` writes leaves in one write, which costs the kernel as much as each of them would. It can't wait in between: nothing
+    /// that was judged by one view is kept until there is another.
+    pub(in super::super) fn in_one_write(self: &Rc<Self>, what: impl FnOnce()) {
+        if std::mem::replace(&mut self.output.borrow_mut().gathering, true) {
+            return what();
+        }
+        what();
+        self.output.borrow_mut().gathering = false;
+        self.put(&[]);
+    }
+
+    pub(super) fn put(self: &Rc<Self>, bytes: &[u8]) {
+        let mut output = self.output.borrow_mut();
+        if output.since.is_some() || output.gathering {
+            output.waiting.extend_from_slice(bytes);
+            return;
+        }
+        let mut held = std::mem::take(&mut output.waiting);
+        let bytes = if held.is_empty() {
+            bytes
+        } else {
+            held.extend_from_slice(bytes);
+            &held
+        };
+        if bytes.is_empty() {
+            return;
+        }
+        let written = match self.stream.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                drop(output);
+                self.end(Ending::Drop);
+                return;
+            }
+        };
+        if let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            output.waiting = rest.to_vec();
+            output.written = 0;
+            output.since = Some(Instant::now());
+            actix_rt::spawn(self.clone().flush());
+        }
+    }
+
+    /// Writes what waits as the socket takes it; lives only while it is blocked.
+    async fn flush(self: Rc<Self>) {
+        loop {
+            // What waits may have been judged before a revocation that this node has not heard of.
+            self.worker.until_deliverable().await;
+            if self.ending.get() == Some(Ending::Drop) {
+                return;
+            }
+            if self.stream.writable().await.is_err() {
+                self.end(Ending::Drop);
+                return;
+            }
+            let mut output = self.output.borrow_mut();
+            let written = output.written;
+            match self.stream.try_write(output.waiting.get(written..).unwrap_or_default()) {
+                Ok(more) => {
+                    output.written += more;
+                    output.since = Some(Instant::now());
+                    if output.written >= output.waiting.len() {
+                        *output = Output::default();
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    drop(output);
+                    self.end(Ending::Drop);
+                    return;
+                }
+            }
+        }
+        self.wake.notify_one();
+        self.catch_up();
+    }
+
+    /// Bytes that wait for the socket.
+    pub(super) fn waiting(&self) -> usize {
+        let output = self.output.borrow();
+        output.waiting.len() - output.written
+    }
+
+    pub(in super::super) fn is_blocked(&self) -> bool {
+        self.output.borrow().since.is_some()
+    }
+}
