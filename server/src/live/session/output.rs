@@ -8,6 +8,7 @@
 
 use super::super::Ending;
 use super::Session;
+use std::cell::RefMut;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,13 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Whether so many bytes leave now, or may wait.
+    fn fits(&self, bytes: usize) -> bool {
+        let leaves_now = self.since.is_none() && !self.gathering;
+        let waiting = self.waiting.len() - self.written;
+        leaves_now || waiting == 0 || waiting + bytes <= OUTPUT
+    }
+
     /// How long the blocked socket has taken nothing.
     pub(super) fn stuck(&self) -> Option<Duration> {
         self.since.map(|since| since.elapsed())
@@ -39,14 +47,10 @@ impl Session {
         if self.has_ended() {
             return false;
         }
-        let fits = {
-            let output = self.output.borrow();
-            let waiting = output.waiting.len() - output.written;
-            let leaves_now = output.since.is_none() && !output.gathering;
-            leaves_now || waiting == 0 || waiting + bytes.len() <= OUTPUT
-        };
+        let output = self.output.borrow_mut();
+        let fits = output.fits(bytes.len());
         if fits {
-            self.put(bytes);
+            self.put_into(output, bytes);
         }
         fits
     }
@@ -99,17 +103,21 @@ impl Session {
     }
 
     pub(super) fn put(self: &Rc<Self>, bytes: &[u8]) {
-        let mut output = self.output.borrow_mut();
+        self.put_into(self.output.borrow_mut(), bytes);
+    }
+
+    fn put_into(self: &Rc<Self>, mut output: RefMut<'_, Output>, bytes: &[u8]) {
         if output.since.is_some() || output.gathering {
             output.waiting.extend_from_slice(bytes);
             return;
         }
-        let mut held = std::mem::take(&mut output.waiting);
-        let bytes = if held.is_empty() {
+        let gathered: Vec<u8>;
+        let bytes = if output.waiting.is_empty() {
             bytes
         } else {
-            held.extend_from_slice(bytes);
-            &held
+            output.waiting.extend_from_slice(bytes);
+            gathered = std::mem::take(&mut output.waiting);
+            &gathered
         };
         if bytes.is_empty() {
             return;
