@@ -1,18 +1,20 @@
 //! The log on both engines: appending once, in order, by those who may; reading back as things stand now.
 
-use crate::node::{Ground, School, guardian, log, staff};
+use crate::node::{Ground, School, eventually, guardian, log, staff};
 use crate::on_both_engines;
-use homeroom::log::append::{Line, Turns};
+use homeroom::log::append::{Line, OnBatch, Turns};
 use homeroom::log::pages::{self, Pages};
-use homeroom::log::{Append, AppendError, Log, MarkUp, Place, What, places, read};
+use homeroom::log::{Append, AppendError, Listeners, Log, MarkUp, Place, What, places, read};
 use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 on_both_engines! {
     n_counts_per_conversation_and_seq_per_room
     the_same_command_always_gets_the_same_answer
     commands_at_once_from_many_tasks_make_no_hole
+    what_is_placed_before_a_lane_is_rung_is_one_batch
     rights_are_checked_under_the_lock
     many_peoples_places_are_read_at_once
     what_was_edited_or_retracted_is_read_as_it_stands
@@ -55,6 +57,27 @@ async fn log_head(log: &Log, school: &School) -> i64 {
 
 async fn seqs(log: &Log, school: &School) -> Vec<i64> {
     read::after(log.db(), school.room, 0, 10_000).await.unwrap().iter().map(|entry| entry.seq).collect()
+}
+
+async fn what_is_placed_before_a_lane_is_rung_is_one_batch(ground: Ground) {
+    let school = School::open(&log(&ground).await).await;
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let noted = batches.clone();
+    let batch: Arc<OnBatch> = Arc::new(move |size, _| noted.lock().unwrap().push(size));
+    let log = Log::start(&ground.open().await, Listeners { batch, ..Listeners::none() });
+    let announcement = || post(&school, school.teacher, Address::Announcements, "x");
+    let placed: Vec<_> = (0..16).map(|_| log.place(announcement(), None).unwrap()).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(batches.lock().unwrap().is_empty(), "nobody has rung");
+    log.ring();
+    for (n, placed) in (1..).zip(placed) {
+        assert_eq!(placed.done().await.unwrap().n, n);
+    }
+    eventually("a batch is counted", || async { !batches.lock().unwrap().is_empty() }).await;
+    assert_eq!(*batches.lock().unwrap(), [16]);
+    // A lane that has nothing to do ends with the last who could say anything.
+    drop(log);
+    eventually("the lanes have ended", || async { Arc::strong_count(&batches) == 1 }).await;
 }
 
 async fn n_counts_per_conversation_and_seq_per_room(ground: Ground) {

@@ -184,3 +184,65 @@ impl Session {
         self.output.borrow().since.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::instructions::node;
+    use crate::live::stream::Stream;
+    use crate::live::worker::Worker;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    /// A session, and its other end.
+    async fn connected() -> (Rc<Session>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        stream.writable().await.unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.set_nonblocking(true).unwrap();
+        (Session::new(Worker::start(Arc::new(node().unwrap())), Stream::Plain(stream), None), peer)
+    }
+
+    /// What has arrived by now.
+    fn heard(peer: &mut TcpStream) -> Vec<u8> {
+        let mut heard = Vec::new();
+        let outcome = peer.read_to_end(&mut heard);
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::WouldBlock);
+        heard
+    }
+
+    async fn heard_soon(peer: &mut TcpStream) -> Vec<u8> {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let heard = heard(peer);
+            if !heard.is_empty() || Instant::now() > until {
+                return heard;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[actix_rt::test]
+    async fn an_answer_leaves_with_what_comes_or_alone_a_moment_later() {
+        let (session, mut peer) = connected().await;
+        session.write_with_what_comes(b"first,");
+        session.write_with_what_comes(b"second,");
+        assert!(heard(&mut peer).is_empty());
+        session.put(b"and what came");
+        assert_eq!(heard_soon(&mut peer).await, b"first,second,and what came");
+        session.write_with_what_comes(b"alone");
+        assert!(heard(&mut peer).is_empty());
+        assert_eq!(heard_soon(&mut peer).await, b"alone");
+        assert!(!session.is_blocked() && session.waiting() == 0);
+    }
+
+    #[actix_rt::test]
+    async fn an_answer_that_waits_takes_no_room_from_what_comes() {
+        let (session, mut peer) = connected().await;
+        session.write_with_what_comes(b"answer,");
+        assert!(session.offer(&[b'x'; OUTPUT]), "the socket is not blocked");
+        assert!(heard_soon(&mut peer).await.starts_with(b"answer,xxx"));
+    }
+}
