@@ -133,16 +133,7 @@ impl Wire {
         let (start, end) = loop {
             match self.whole_frame()? {
                 Some((0x1, start, end)) => break (start, end),
-                Some((0x9, start, end)) => {
-                    let pong = masked(0xA, &self.buffer[start..end]);
-                    self.taken = end;
-                    self.write(&pong).await?;
-                }
-                Some((0x8, start, end)) => {
-                    let code = self.buffer[start..end].first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                    return Err(io::Error::other(format!("closed with {code}")));
-                }
-                Some((opcode, ..)) => return Err(io::Error::other(format!("opcode {opcode} was not expected"))),
+                Some((opcode, start, end)) => self.answer(opcode, start, end).await?,
                 None => self.read().await?,
             }
         };
@@ -164,9 +155,25 @@ impl Wire {
                     return Ok(asked.elapsed());
                 }
                 Some((0x1, _, end)) => self.taken = end,
-                Some((opcode, ..)) => return Err(io::Error::other(format!("opcode {opcode} instead of a pong"))),
+                Some((opcode, start, end)) => self.answer(opcode, start, end).await?,
                 None => self.read().await?,
             }
+        }
+    }
+
+    /// Answers a ping of the server's, which asks so once in a while whether anybody is there. Anything else is the end.
+    async fn answer(&mut self, opcode: u8, start: usize, end: usize) -> io::Result<()> {
+        match opcode {
+            0x9 => {
+                let pong = masked(0xA, &self.buffer[start..end]);
+                self.taken = end;
+                self.write(&pong).await
+            }
+            0x8 => {
+                let code = self.buffer[start..end].first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                Err(io::Error::other(format!("closed with {code}")))
+            }
+            _ => Err(io::Error::other(format!("opcode {opcode} was not expected"))),
         }
     }
 
@@ -260,12 +267,20 @@ mod tests {
             }
             let mut pong = [0; 7];
             stream.read_exact(&mut pong).await.unwrap();
+            let mut ping = [0; 10];
+            stream.read_exact(&mut ping).await.unwrap();
+            // Both ask whether the other one is there at the same time.
+            stream.write_all(b"\x81\x02ok\x89\x01p\x8a\x04trip").await.unwrap();
+            let mut again = [0; 7];
+            stream.read_exact(&mut again).await.unwrap();
+            assert_eq!(pong, again);
             pong
         };
         let client = async {
             let mut wire = Wire::open(address).await.unwrap();
             assert_eq!(wire.next().await.unwrap(), b"ok");
             assert_eq!(wire.next().await.unwrap(), [b'x'; 256]);
+            wire.ping().await.unwrap();
         };
         let (pong, ()) = tokio::join!(server, client);
         assert_eq!(pong, [0x8A, 0x81, 0, 0, 0, 0, b'p']);

@@ -131,7 +131,10 @@ impl Homeroom {
         }
         let mut trips = self.trips.take();
         trips.sort_unstable();
-        let trip = trips.get(trips.len() / 2).copied().ok_or(Failure::Gone)?;
+        let trip = trips
+            .get(trips.len() / 2)
+            .copied()
+            .ok_or_else(|| Failure::Broken("no ping was answered in a window".to_owned()))?;
         let latency = self.here.since_the_commit_at(&self.there, trip)?;
         let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
         Ok(Carried::new(used, &quiet, said, (at(0.5), at(0.99))))

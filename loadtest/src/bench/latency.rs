@@ -73,7 +73,8 @@ async fn at_homeroom(ours: &Crowd, trips: &RefCell<Vec<Duration>>, window: Durat
     let figures = ours.window(window).await?;
     let mut trips = trips.take();
     trips.sort_unstable();
-    let trip = trips.get(trips.len() / 2).copied().ok_or(Failure::Gone)?;
+    let unanswered = || Failure::Broken("no ping was answered in a window".to_owned());
+    let trip = trips.get(trips.len() / 2).copied().ok_or_else(unanswered)?;
     Ok(Both {
         from_commit: ours.field.since_the_commit(trip)?,
         whole: (figures.p50, figures.p99),
