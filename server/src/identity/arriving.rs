@@ -57,6 +57,15 @@ macro_rules! arrivals {
     };
 }
 
+/// The question on each engine, for who asks how they run it: hashes (on SQLite as hexadecimal JSON), now.
+pub mod statement {
+    /// For PostgreSQL.
+    pub const POSTGRES: &str = arrivals!(crate::places_postgres!("p.id"), "= ANY($1)");
+    /// For SQLite.
+    pub const SQLITE: &str =
+        arrivals!(crate::places_sqlite!("p.id"), "IN (SELECT unhex(value) FROM json_each($1))");
+}
+
 /// Who tokens with these hashes belong to, and where they are. One query.
 ///
 /// # Errors
@@ -65,13 +74,11 @@ pub async fn arrivals(db: &Db, hashes: &[Vec<u8>]) -> Result<Arrivals, sqlx::Err
     let now = Utc::now();
     let rows: Vec<ArrivalRow> = match db.reads() {
         Engine::Postgres(pool) => {
-            let text = arrivals!(crate::places_postgres!("p.id"), "= ANY($1)");
-            sqlx::query_as(text).bind(hashes).bind(now).fetch_all(pool).await?
+            sqlx::query_as(statement::POSTGRES).bind(hashes).bind(now).fetch_all(pool).await?
         }
         Engine::Sqlite(pool) => {
             let hashes = hashes.iter().map(|hash| Value::String(HEXLOWER.encode(hash))).collect();
-            let text = arrivals!(crate::places_sqlite!("p.id"), "IN (SELECT unhex(value) FROM json_each($1))");
-            sqlx::query_as(text).bind(Value::Array(hashes)).bind(now).fetch_all(pool).await?
+            sqlx::query_as(statement::SQLITE).bind(Value::Array(hashes)).bind(now).fetch_all(pool).await?
         }
     };
     let unnoted = rows.iter().map(|row| &row.login).filter(|login| login.is_unnoted(now));

@@ -1,9 +1,11 @@
-//! How both engines run the statements by which pages and history are read: by which index, in its order, and nothing else.
+//! How both engines run the statements by which a session begins and pages and history are read: by which index, in its order, and
+//! nothing else.
 //!
 //! Owns: asking them, for the very statements that the code runs. `cargo test plans -- --nocapture` shows the plans.
 
 use crate::node::{Ground, School, log};
 use homeroom::db::{Engine, Pool};
+use homeroom::identity::arriving;
 use homeroom::log::read::statement;
 use homeroom::log::{Append, Log, What, places, read};
 use homeroom_protocol::{Address, ClientId, Draft, EventId, Language};
@@ -199,6 +201,77 @@ async fn sqlite_reads_pages_and_history_by_their_indexes() {
         let walks = |step: &String| step.starts_with("SCAN e ") || step == "SCAN e" || step.starts_with("SCAN event");
         assert!(!plan.iter().any(|step| walks(step) || step.contains("TEMP B-TREE FOR ORDER BY")), "{name}: {plan:?}");
     }
+}
+
+/// A district with 10,000 classes: a room each, with one who is in it and signed in. What the planner knows of it, too.
+async fn settle(pool: &Pool) {
+    sqlx::raw_sql(
+        "CREATE TEMPORARY TABLE one AS SELECT gen_random_uuid() AS id, number FROM generate_series(1, 10000) AS number;
+         INSERT INTO person (id, district_id, source_id, source_digest, username, given_name, family_name)
+         SELECT one.id, d.id, 'p' || number, '', 'u' || number, 'A', 'B' FROM one, district d;
+         INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at)
+         SELECT id, sha256(number::text::bytea), id, now(), now(), now() + interval '30 days' FROM one;
+         INSERT INTO room (id, district_id, kind, school_id, title)
+         SELECT one.id, s.district_id, 'class', s.id, 'C' FROM one, school s;
+         INSERT INTO membership (room_id, person_id, student_id, role, joined_seq, sees_after_seq, joined_at)
+         SELECT id, id, gen_random_uuid(), 'guardian', 1, 1, now() FROM one;
+         DROP TABLE one;
+         ANALYZE",
+    )
+    .execute(&mut *pool.acquire().await.unwrap())
+    .await
+    .unwrap();
+}
+
+/// A herd that comes back asks it in every batch: whatever grows with the district is looked up by key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_begins_with_look_ups_by_key_on_postgres() {
+    let ground = Ground::postgres().await;
+    let log = log(&ground).await;
+    let _school = School::open(&log).await;
+    let Engine::Postgres(pool) = log.db().writes() else { panic!("not PostgreSQL") };
+    settle(pool).await;
+    for of_batch in [1_usize, 64] {
+        let explain = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON, COSTS OFF) {}", arriving::statement::POSTGRES));
+        let plan =
+            postgres_plan(pool, sqlx::query(explain).bind(vec![vec![7_u8; 32]; of_batch]).bind(chrono::Utc::now())).await;
+        println!("PostgreSQL, {of_batch} who come: {}", kinds(&plan).join(" > "));
+        let by: Vec<&str> = plan.iter().filter_map(|node| node["Index Name"].as_str()).collect();
+        for index in ["login_token_hash_key", "person_pkey", "membership_by_person", "room_pkey"] {
+            assert!(by.contains(&index), "{index} is not used by {of_batch}: {plan:?}");
+        }
+        let grows = ["login", "person", "membership", "room"];
+        let walked = |node: &Value| {
+            node["Node Type"] == "Seq Scan" && node["Relation Name"].as_str().is_some_and(|of| grows.contains(&of))
+        };
+        assert!(!plan.iter().any(walked), "{of_batch} walk: {plan:?}");
+        // All of a membership that is asked for stands in the index.
+        let covered = plan.iter().any(|node| {
+            node["Node Type"] == "Index Only Scan" && node["Index Name"] == "membership_by_person"
+        });
+        assert!(covered, "{of_batch} read the table of memberships: {plan:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_begins_with_look_ups_by_key_on_sqlite() {
+    let ground = Ground::sqlite();
+    let log = log(&ground).await;
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", arriving::statement::SQLITE));
+    let query = sqlx::query(explain).bind(json!(["00".repeat(32)])).bind(chrono::Utc::now());
+    let plan = sqlite_plan(&log, query).await;
+    println!("SQLite, who comes: {}", plan.join("; "));
+    for (table, index) in [
+        ("l", "sqlite_autoindex_login_2"),
+        ("p", "sqlite_autoindex_person_1"),
+        ("m", "COVERING INDEX membership_by_person"),
+        ("r", "sqlite_autoindex_room_1"),
+    ] {
+        let looked_up = |step: &String| step.starts_with(&format!("SEARCH {table} ")) && step.contains(index);
+        assert!(plan.iter().any(looked_up), "{table} not by {index}: {plan:?}");
+    }
+    let walks = |step: &&String| step.starts_with("SCAN ") && !step.contains("json_each");
+    assert_eq!(plan.iter().find(walks), None);
 }
 
 /// Makes a table one of four parts, by hash of a column, with all that was in it.
