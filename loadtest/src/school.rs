@@ -25,6 +25,13 @@ pub struct Plan {
     pub sibling_every: usize,
 }
 
+impl Plan {
+    /// The classes that a student is in: neighbours are in neighbouring ones.
+    pub fn classes_of(self, student: usize) -> impl Iterator<Item = usize> {
+        (0..self.classes_per_student).map(move |class| (student + class) % self.classes)
+    }
+}
+
 /// A school, planned.
 #[derive(Debug, Clone)]
 pub struct School {
@@ -43,9 +50,8 @@ impl School {
         let teachers = (0..plan.classes)
             .map(|class| (0..plan.teachers_per_class).map(|teacher| format!("teacher-{class}-{teacher}")).collect())
             .collect();
-        let classes_of: Vec<Vec<usize>> = (0..plan.students)
-            .map(|student| (0..plan.classes_per_student).map(|class| (student + class) % plan.classes).collect())
-            .collect();
+        let classes_of: Vec<Vec<usize>> =
+            (0..plan.students).map(|student| plan.classes_of(student).collect()).collect();
         let mut guardians: Vec<Vec<usize>> = Vec::new();
         for student in 0..plan.students {
             match guardians.last_mut() {

@@ -15,6 +15,7 @@ use crate::storm::{self, Positions};
 use crate::wire::Wire;
 use crate::{Failure, Surroundings};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use homeroom_protocol::{EventId, RoomId};
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -80,7 +81,8 @@ pub fn plan(families: usize) -> Plan {
 pub struct Guests {
     ground: Ground,
     process: u32,
-    known: Positions,
+    /// Where each class's room stands, and then the school's.
+    known: Vec<(RoomId, Option<EventId>)>,
 }
 
 impl Guests {
@@ -91,13 +93,23 @@ impl Guests {
     pub async fn of(ground: Ground) -> Result<Self, Failure> {
         let (server, process) = (ground.node.door(), ground.node.process().ok_or(Failure::Gone)?);
         let people = &ground.people;
-        let mut known = Positions::new();
+        let mut told = Positions::new();
         storm::announce(1, &people.rooms, &people.teachers, server.clone()).await?;
         // As families of all classes are told.
         for family in people.families.iter().take(CLASSES) {
-            known.extend(storm::join(server.clone(), &family.token, Positions::new()).await?.positions);
+            told.extend(storm::join(server.clone(), &family.token, Positions::new()).await?.positions);
         }
+        let of_class = |room| told.remove_entry(room);
+        let mut known: Vec<_> = people.rooms.iter().map(of_class).collect::<Option<_>>().ok_or(Failure::Gone)?;
+        // The only one that is left.
+        known.extend(told);
         Ok(Self { ground, process, known })
+    }
+
+    /// Where a family stands that has missed nothing.
+    fn positions(&self, family: usize) -> Positions {
+        let classes = plan(MOST).classes_of(family).filter_map(|class| self.known.get(class));
+        classes.chain(self.known.last()).copied().collect()
     }
 
     /// Some of them come; the answer is their connections, and what each took.
@@ -105,16 +117,20 @@ impl Guests {
     /// # Errors
     /// When one of them does not come, or hears what it knows.
     pub async fn come(&self, families: Range<usize>) -> Result<(Vec<Wire>, Grown), Failure> {
-        let families = self.ground.people.families.get(families).unwrap_or_default();
         let server = self.ground.node.door();
-        let joining = stream::iter(families).map(|family| async {
-            let joined = storm::join(server.clone(), &family.token, self.known.clone()).await?;
-            match joined.heard {
-                0 => Ok(joined.wire),
-                missed => Err(io::Error::other(format!("{missed} events came to somebody who had missed nothing"))),
+        let count = families.len();
+        let coming = families.filter_map(|family| Some((family, self.ground.people.families.get(family)?)));
+        let joining = stream::iter(coming).map(|(number, family)| {
+            let (server, positions) = (server.clone(), self.positions(number));
+            async move {
+                let joined = storm::join(server, &family.token, positions).await?;
+                match joined.heard {
+                    0 => Ok(joined.wire),
+                    missed => Err(io::Error::other(format!("{missed} events came to somebody who had missed nothing"))),
+                }
             }
         });
-        grow(self.process, joining.buffer_unordered(AT_ONCE).try_collect(), families.len()).await
+        grow(self.process, joining.buffer_unordered(AT_ONCE).try_collect(), count).await
     }
 }
 

@@ -45,6 +45,9 @@ struct Storms {
     bare: Storm,
 }
 
+/// Which of Homeroom's.
+type Which = fn(&Storms) -> &Storm;
+
 /// One storm.
 struct Storm {
     seconds: f64,
@@ -160,7 +163,7 @@ fn each(used: &Used<1>) -> f64 {
 }
 
 fn tell(rounds: &[Storms]) -> Vec<Line> {
-    let of = |ours: fn(&Storms) -> &Storm, figure: fn(&Storm) -> f64| {
+    let of = |ours: Which, figure: fn(&Storm) -> f64| {
         rounds.iter().map(|storms| Round { ours: figure(ours(storms)), yardstick: figure(&storms.bare) }).collect()
     };
     let of_all = rounds.iter().flat_map(|storms| [&storms.same, &storms.restarted, &storms.bare]);
@@ -174,8 +177,8 @@ fn tell(rounds: &[Storms]) -> Vec<Line> {
         note,
         client,
     };
-    let (same, restarted): (fn(&Storms) -> &Storm, fn(&Storms) -> &Storm) =
-        (|storms| &storms.same, |storms| &storms.restarted);
+    let same: Which = |storms| &storms.same;
+    let restarted: Which = |storms| &storms.restarted;
     vec![
         line(
             "10,000 reconnects at once, until the last is caught up",

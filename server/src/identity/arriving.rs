@@ -62,8 +62,7 @@ pub mod statement {
     /// For PostgreSQL.
     pub const POSTGRES: &str = arrivals!(crate::places_postgres!("p.id"), "= ANY($1)");
     /// For SQLite.
-    pub const SQLITE: &str =
-        arrivals!(crate::places_sqlite!("p.id"), "IN (SELECT unhex(value) FROM json_each($1))");
+    pub const SQLITE: &str = arrivals!(crate::places_sqlite!("p.id"), "IN (SELECT unhex(value) FROM json_each($1))");
 }
 
 /// Who tokens with these hashes belong to, and where they are. One query.
@@ -73,9 +72,7 @@ pub mod statement {
 pub async fn arrivals(db: &Db, hashes: &[Vec<u8>]) -> Result<Arrivals, sqlx::Error> {
     let now = Utc::now();
     let rows: Vec<ArrivalRow> = match db.reads() {
-        Engine::Postgres(pool) => {
-            sqlx::query_as(statement::POSTGRES).bind(hashes).bind(now).fetch_all(pool).await?
-        }
+        Engine::Postgres(pool) => sqlx::query_as(statement::POSTGRES).bind(hashes).bind(now).fetch_all(pool).await?,
         Engine::Sqlite(pool) => {
             let hashes = hashes.iter().map(|hash| Value::String(HEXLOWER.encode(hash))).collect();
             sqlx::query_as(statement::SQLITE).bind(Value::Array(hashes)).bind(now).fetch_all(pool).await?

@@ -2,13 +2,14 @@
 //!
 //! Owns: the four questions. Refuses to know: what a session does with the answers (see `hello`).
 
+use super::tail::Tails;
 use crate::db::Db;
 use crate::db::together::Together;
 use crate::identity::arriving::{self, Arrival};
 use crate::identity::secret;
-use crate::log::read::{self, End};
+use crate::log::read;
 use crate::log::{Place, places};
-use homeroom_protocol::{ConversationId, EventId, PersonId, RoomId};
+use homeroom_protocol::{EventId, PersonId, RoomId};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
@@ -20,14 +21,14 @@ type Seqs = HashMap<(RoomId, EventId), i64>;
 pub(super) struct Arrivals {
     who: Together<Vec<u8>, Option<Arrival>>,
     places: Together<PersonId, Vec<Place>>,
-    ends: Together<Vec<ConversationId>, HashMap<ConversationId, End>>,
+    ends: Together<Vec<RoomId>, ()>,
     seqs: Together<Vec<(RoomId, EventId)>, Seqs>,
 }
 
 impl Arrivals {
     /// Nobody has asked yet.
-    pub(super) fn new(db: &Db) -> Self {
-        let (logins, memberships, conversations, events) = (db.clone(), db.clone(), db.clone(), db.clone());
+    pub(super) fn new(db: &Db, tails: &Tails) -> Self {
+        let (logins, memberships, events, tails) = (db.clone(), db.clone(), db.clone(), tails.clone());
         Self {
             who: Together::new(move |hashes: Vec<Vec<u8>>| {
                 let db = logins.clone();
@@ -43,11 +44,11 @@ impl Arrivals {
                 let db = memberships.clone();
                 async move { places::of_people(&db, &people).await }
             }),
-            ends: Together::new(move |questions: Vec<Vec<ConversationId>>| {
-                let db = conversations.clone();
+            ends: Together::new(move |questions: Vec<Vec<RoomId>>| {
+                let tails = tails.clone();
                 async move {
-                    let ends = read::ends(&db, &each_once(&questions)).await?;
-                    Ok(questions.into_iter().map(|asked| found(asked, &ends)).collect())
+                    tails.learn_ends(&each_once(&questions)).await?;
+                    Ok(vec![(); questions.len()])
                 }
             }),
             seqs: Together::new(move |questions: Vec<Vec<(RoomId, EventId)>>| {
@@ -70,12 +71,12 @@ impl Arrivals {
         self.places.ask(person).await
     }
 
-    /// Where conversations end, as they do after this was called; see [`read::ends`].
-    pub(super) async fn ends(
-        &self,
-        conversations: Vec<ConversationId>,
-    ) -> Result<HashMap<ConversationId, End>, sqlx::Error> {
-        self.ends.ask(conversations).await
+    /// Has the tails of these rooms know where their conversations end; see [`Tails::ends`].
+    pub(super) async fn learn_ends(&self, rooms: Vec<RoomId>) -> Result<(), sqlx::Error> {
+        if rooms.is_empty() {
+            return Ok(());
+        }
+        self.ends.ask(rooms).await
     }
 
     /// Where events stand in their rooms' logs; see [`read::seqs`].

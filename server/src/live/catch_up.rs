@@ -73,7 +73,7 @@ impl Session {
     }
 
     /// The last event up to the head that the member may know of. Mostly nothing was said since, and where their conversations end is the
-    /// answer, which is asked for together with others.
+    /// answer, which the room's tail knows or asks for together with others.
     async fn last_visible(&self, room: RoomId, view: &View, head: i64) -> Result<Option<EventId>, sqlx::Error> {
         let node = &self.worker.node;
         match view {
@@ -83,10 +83,15 @@ impl Session {
                 }
             }
             View::Guardian { person, .. } => {
-                let ends = self.worker.arrivals.ends(read::conversations_of(room, *person, view)).await?;
+                let theirs = read::conversations_of(room, *person, view);
+                if node.tails.ends(room, &[]).is_none() {
+                    self.worker.arrivals.learn_ends(vec![room]).await?;
+                }
                 let after = view.present_after().unwrap_or(i64::MAX);
-                if ends.values().all(|end| end.seq <= head && end.event.is_some()) {
-                    let last = ends.values().filter(|end| end.seq > after).max_by_key(|end| end.seq);
+                if let Some(ends) = node.tails.ends(room, &theirs)
+                    && ends.iter().all(|end| end.seq <= head && end.event.is_some())
+                {
+                    let last = ends.iter().filter(|end| end.seq > after).max_by_key(|end| end.seq);
                     return Ok(last.and_then(|end| end.event));
                 }
             }

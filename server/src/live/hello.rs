@@ -11,7 +11,7 @@ use crate::identity::arriving::Arrival;
 use crate::log::{Place, View, read};
 use futures_util::future::join_all;
 use homeroom_protocol::{
-    CloseCode, ConversationId, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
+    CloseCode, ErrorCode, EventId, Fault, Limits, ResetReason, RoomId, RoomPosition, ServerFrame, You,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -106,7 +106,9 @@ async fn welcome(
     let seqs = seqs(&worker, &seats, &positions).await?;
     // All at once, so that what they ask is asked together; and all to their end, since a statement that is dropped costs its connection.
     let begun = join_all(seats.iter().map(|seat| begin(session, seat, &positions, &seqs))).await;
-    let begun: Vec<_> = begun.into_iter().collect::<Result<_, sqlx::Error>>()?;
+    let mut begun: Vec<_> = begun.into_iter().collect::<Result<_, sqlx::Error>>()?;
+    pass_over(&worker, &seats).await?;
+    give_up(session, &seats, &mut begun).await?;
     let mut rooms = Vec::with_capacity(seats.len());
     let mut resets = Vec::new();
     for ((seat, title), (position, reset)) in seats.iter().zip(titles).zip(begun) {
@@ -114,7 +116,6 @@ async fn welcome(
         resets.extend(reset.map(|reason| ServerFrame::Reset { room, position, reason }));
         rooms.push(RoomPosition { room, title, role: seat.role(), position });
     }
-    pass_over(&worker, &seats).await?;
     let welcome = ServerFrame::Welcome { session: session.id, you, rooms, limits: Limits::CURRENT };
     let mut bytes = encode(&welcome);
     for reset in resets {
@@ -139,15 +140,18 @@ async fn welcome(
     Ok(())
 }
 
-/// Puts a seat's cursor where it starts; gives its position, and why it can't go on from the one that was given.
+/// A seat's position, and why it can't go on from the one that was given.
+type Begun = (Option<EventId>, Option<ResetReason>);
+
+/// Puts a seat's cursor where it starts.
 async fn begin(
     session: &Rc<Session>,
     seat: &Seat,
     positions: &BTreeMap<RoomId, Option<EventId>>,
     seqs: &HashMap<(RoomId, EventId), i64>,
-) -> Result<(Option<EventId>, Option<ResetReason>), sqlx::Error> {
+) -> Result<Begun, sqlx::Error> {
     let given = positions.get(&seat.room.id).copied();
-    Ok(match start(&session.worker, seat, given, seqs).await? {
+    Ok(match start(seat, given, seqs) {
         Start::At(cursor) => {
             seat.cursor.set(cursor);
             (given.flatten(), None)
@@ -158,7 +162,7 @@ async fn begin(
 }
 
 /// Rooms went on while a guardian was away, mostly with what is said to others. Where none of their own conversations did, their
-/// cursor stands at the head, and no page has to be read to find nothing. One query for all rooms.
+/// cursor stands at the head, and no page has to be read to find nothing. One query for all rooms of which this is not known yet.
 async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Error> {
     let mut behind = Vec::new();
     for seat in seats {
@@ -170,14 +174,13 @@ async fn pass_over(worker: &Worker, seats: &[Rc<Seat>]) -> Result<(), sqlx::Erro
             behind.push((seat, view, head, theirs));
         }
     }
-    let all: Vec<ConversationId> = behind.iter().flat_map(|(.., theirs)| theirs).copied().collect();
-    if all.is_empty() {
-        return Ok(());
-    }
-    // Read after the heads were: whatever was said up to them is in the answer.
-    let ends = worker.arrivals.ends(all).await?;
+    let tails = &worker.node.tails;
+    let rooms = behind.iter().map(|(seat, ..)| seat.room.id);
+    worker.arrivals.learn_ends(rooms.filter(|room| tails.ends(*room, &[]).is_none()).collect()).await?;
     for (seat, view, head, theirs) in behind {
-        let missed_nothing = theirs.iter().all(|id| ends.get(id).is_none_or(|end| end.seq <= seat.cursor.get()));
+        // Read after the head was: whatever was said up to it is in the answer. Without one the room is read as any other.
+        let Some(ends) = tails.ends(seat.room.id, &theirs) else { continue };
+        let missed_nothing = ends.iter().all(|end| end.seq <= seat.cursor.get());
         // Who was given another conversation meanwhile reads it as everybody does.
         if missed_nothing && Rc::ptr_eq(&view, &seat.view()) {
             seat.cursor.set(head);
@@ -209,28 +212,36 @@ async fn seqs(
     Ok(known)
 }
 
-async fn start(
-    worker: &Worker,
-    seat: &Seat,
-    given: Option<Option<EventId>>,
-    seqs: &HashMap<(RoomId, EventId), i64>,
-) -> Result<Start, sqlx::Error> {
+fn start(seat: &Seat, given: Option<Option<EventId>>, seqs: &HashMap<(RoomId, EventId), i64>) -> Start {
     let (room, view, head) = (seat.room.id, seat.view(), seat.room.head.get());
-    let began = view.present_after().unwrap_or(head);
-    let cursor = match given {
-        None => return Ok(Start::End),
-        Some(None) => began,
+    match given {
+        None => Start::End,
+        Some(None) => Start::At(view.present_after().unwrap_or(head)),
         Some(Some(event)) => match seqs.get(&(room, event)) {
-            None => return Ok(Start::Reset(ResetReason::UnknownPosition)),
+            None => Start::Reset(ResetReason::UnknownPosition),
             // What they may see has changed since: their stay began after it, or one of their children came or went.
-            Some(seq) if *seq < view.changed_at() => return Ok(Start::Reset(ResetReason::RightsChanged)),
-            Some(seq) => *seq,
+            Some(seq) if *seq < view.changed_at() => Start::Reset(ResetReason::RightsChanged),
+            Some(seq) => Start::At(*seq),
         },
-    };
-    if read::is_too_far(worker.node.log.db(), room, &view, cursor, head).await? {
-        return Ok(Start::Reset(ResetReason::TooFarBehind));
     }
-    Ok(Start::At(cursor))
+}
+
+/// Whoever missed more than is worth going through starts anew. Asked once those who missed nothing have been passed over: in a large
+/// room they are mostly as far from its head.
+async fn give_up(session: &Rc<Session>, seats: &[Rc<Seat>], begun: &mut [Begun]) -> Result<(), sqlx::Error> {
+    let anew = seats.iter().map(|seat| async {
+        let (room, view, head) = (seat.room.id, seat.view(), seat.room.head.get());
+        if read::is_too_far(session.worker.node.log.db(), room, &view, seat.cursor.get(), head).await? {
+            return Ok(Some((session.start_at_head(seat).await?, Some(ResetReason::TooFarBehind))));
+        }
+        Ok::<_, sqlx::Error>(None)
+    });
+    for (begun, anew) in begun.iter_mut().zip(join_all(anew).await) {
+        if let Some(anew) = anew? {
+            *begun = anew;
+        }
+    }
+    Ok(())
 }
 
 impl Session {

@@ -8,6 +8,7 @@
 //! a hole says so. Whatever the way, a tail takes the entry after its head and nothing else, so the workers see every
 //! entry once and in order.
 
+mod ends;
 mod one;
 mod repair;
 

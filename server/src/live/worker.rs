@@ -132,7 +132,7 @@ impl Worker {
         // Nothing was heard yet: with a bell, nothing is covered.
         let covered_until = node.tails.needs_bell().then(Instant::now);
         let worker = Rc::new(Self {
-            arrivals: Arrivals::new(node.log.db()),
+            arrivals: Arrivals::new(node.log.db(), &node.tails),
             node,
             number,
             rooms: RefCell::default(),

@@ -176,6 +176,26 @@ pub async fn ends(db: &Db, conversations: &[ConversationId]) -> Result<HashMap<C
     Ok(rows.into_iter().map(|(id, seq, event)| (ConversationId(id), End { seq, event: event.map(EventId) })).collect())
 }
 
+/// Where all conversations of these rooms end.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ends_in(db: &Db, rooms: &[RoomId]) -> Result<Vec<(RoomId, ConversationId, End)>, sqlx::Error> {
+    let ids: Vec<Uuid> = rooms.iter().map(|id| id.0).collect();
+    let rows = fetch_among!(
+        db.reads(),
+        (Uuid, Uuid, i64, Option<Uuid>),
+        uuid: ids,
+        "SELECT c.room_id, c.id, c.last_seq, e.id
+         FROM conversation c LEFT JOIN event e ON e.room_id = c.room_id AND e.seq = c.last_seq WHERE c.room_id",
+        ""
+    )?;
+    let end = |(room, id, seq, event): (_, _, _, Option<Uuid>)| {
+        (RoomId(room), ConversationId(id), End { seq, event: event.map(EventId) })
+    };
+    Ok(rows.into_iter().map(end).collect())
+}
+
 /// The conversations of a room that a guardian is in now.
 pub(crate) fn conversations_of(room: RoomId, guardian: PersonId, view: &View) -> Vec<ConversationId> {
     std::iter::once(Address::Announcements)

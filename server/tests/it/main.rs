@@ -26,6 +26,7 @@ mod proxy;
 mod raw;
 mod redis;
 mod restore;
+mod resume;
 mod rfc6455;
 mod roster;
 mod roster_files;

@@ -203,10 +203,10 @@ async fn sqlite_reads_pages_and_history_by_their_indexes() {
     }
 }
 
-/// A district with 10,000 classes: a room each, with one who is in it and signed in. What the planner knows of it, too.
+/// A district with 60,000 rooms, in each of them one who is signed in. What the planner knows of it, too.
 async fn settle(pool: &Pool) {
     sqlx::raw_sql(
-        "CREATE TEMPORARY TABLE one AS SELECT gen_random_uuid() AS id, number FROM generate_series(1, 10000) AS number;
+        "CREATE TEMPORARY TABLE one AS SELECT gen_random_uuid() AS id, number FROM generate_series(1, 60000) AS number;
          INSERT INTO person (id, district_id, source_id, source_digest, username, given_name, family_name)
          SELECT one.id, d.id, 'p' || number, '', 'u' || number, 'A', 'B' FROM one, district d;
          INSERT INTO login (id, token_hash, person_id, created_at, used_at, expires_at)
@@ -218,7 +218,7 @@ async fn settle(pool: &Pool) {
          DROP TABLE one;
          ANALYZE",
     )
-    .execute(&mut *pool.acquire().await.unwrap())
+    .execute(pool)
     .await
     .unwrap();
 }
@@ -231,10 +231,15 @@ async fn a_session_begins_with_look_ups_by_key_on_postgres() {
     let _school = School::open(&log).await;
     let Engine::Postgres(pool) = log.db().writes() else { panic!("not PostgreSQL") };
     settle(pool).await;
-    for of_batch in [1_usize, 64] {
+    for of_batch in [1, 64] {
         let explain = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON, COSTS OFF) {}", arriving::statement::POSTGRES));
-        let plan =
-            postgres_plan(pool, sqlx::query(explain).bind(vec![vec![7_u8; 32]; of_batch]).bind(chrono::Utc::now())).await;
+        let plan = postgres_plan(
+            pool,
+            sqlx::query(explain)
+                .bind((0..of_batch).map(|number| vec![number as u8; 32]).collect::<Vec<_>>())
+                .bind(chrono::Utc::now()),
+        )
+        .await;
         println!("PostgreSQL, {of_batch} who come: {}", kinds(&plan).join(" > "));
         let by: Vec<&str> = plan.iter().filter_map(|node| node["Index Name"].as_str()).collect();
         for index in ["login_token_hash_key", "person_pkey", "membership_by_person", "room_pkey"] {
@@ -246,9 +251,9 @@ async fn a_session_begins_with_look_ups_by_key_on_postgres() {
         };
         assert!(!plan.iter().any(walked), "{of_batch} walk: {plan:?}");
         // All of a membership that is asked for stands in the index.
-        let covered = plan.iter().any(|node| {
-            node["Node Type"] == "Index Only Scan" && node["Index Name"] == "membership_by_person"
-        });
+        let covered = plan
+            .iter()
+            .any(|node| node["Node Type"] == "Index Only Scan" && node["Index Name"] == "membership_by_person");
         assert!(covered, "{of_batch} read the table of memberships: {plan:?}");
     }
 }

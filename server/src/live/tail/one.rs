@@ -3,6 +3,7 @@
 //! Owns: putting entries in order, and noticing that something is missing or contradicts what is known.
 //! Refuses to know: the database, the workers, and the other rooms.
 
+use super::ends::Ends;
 use crate::log::Entry;
 use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{EventBody, EventId};
@@ -50,6 +51,8 @@ pub(super) struct Tail {
     /// Something came that follows another entry than the head: the log may have been put back to an earlier state.
     pub(super) suspect: bool,
     pub(super) left_at: Option<Instant>,
+    /// Where its conversations end.
+    pub(super) ends: Ends,
 }
 
 impl Tail {
@@ -128,6 +131,7 @@ impl Tail {
             }
         }
         self.head = Some(Head { seq: entry.seq, event: Some(entry.event.id) });
+        self.ends.note(&entry);
         if self.ring.len() == RING {
             self.ring.pop_front();
         }

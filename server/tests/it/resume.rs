@@ -1,0 +1,93 @@
+//! Coming back to a room in which others talked meanwhile.
+//!
+//! Owns: what of it reaches whoever comes back, and what is not read for it. Refuses to know: resets for other reasons (see `live`).
+
+use crate::node::{Ground, Node};
+use crate::on_both_engines;
+use homeroom::log::{Append, What};
+use homeroom_protocol::{Address, ClientId, Draft, Language};
+use serde_json::{Value, json};
+
+on_both_engines! {
+    who_comes_back_hears_what_is_theirs_of_all_that_was_said
+    who_missed_nothing_of_very_much_goes_on_and_who_missed_too_much_starts_anew
+}
+
+/// Neither a node's memory of a room nor a page holds as many.
+const MUCH: usize = 150;
+/// More than anybody is made to read.
+const TOO_MUCH: usize = 2_001;
+
+/// Says so many things, and waits until all are stored.
+async fn say(node: &Node, to: Address, what: &str, times: usize) {
+    let (log, school) = (node.log(), &node.school);
+    let mut left = times;
+    while left > 0 {
+        let some = left.min(500);
+        let submitted: Vec<_> = (0..some)
+            .map(|_| {
+                let draft = Draft { language: Language::english(), text: what.to_owned(), protected: Vec::new() };
+                let envelope = Box::new(draft.into_envelope(|_| Vec::new()).unwrap());
+                let what = What::Post { to, envelope, urgent: false };
+                let (room, author, client_id) = (school.room, school.teacher, ClientId::new());
+                log.submit(Append { room, author, client_id, what, turn: None }).unwrap()
+            })
+            .collect();
+        for submitted in submitted {
+            submitted.done().await.unwrap();
+        }
+        left -= some;
+    }
+}
+
+/// What comes from a position until nothing is missing; `null` is the beginning.
+async fn missed(node: &Node, position: &Value) -> Vec<Value> {
+    let positions = json!({ node.school.room.to_string(): position });
+    let mut frames = node.resume(node.school.ana, positions).await.until("caught_up").await;
+    frames.pop();
+    frames
+}
+
+fn texts(frames: &[Value]) -> Vec<&str> {
+    frames.iter().map(|frame| frame["message"]["envelope"]["text"].as_str().unwrap_or("not an event")).collect()
+}
+
+async fn who_comes_back_hears_what_is_theirs_of_all_that_was_said(ground: Ground) {
+    let node = Node::start(ground).await;
+    let school = &node.school;
+    // Somebody is there, so the node holds the room all the time.
+    let _teacher = node.session(school.teacher).await;
+    say(&node, Address::Announcements, "to all", 1).await;
+    let frames = missed(&node, &Value::Null).await;
+    assert_eq!(texts(&frames), ["to all"]);
+    let mut position = frames[0]["id"].clone();
+    for round in 0..3 {
+        say(&node, school.with_ben(), "not hers", MUCH).await;
+        let reads = node.running.node.tails.pages().reads();
+        assert_eq!(missed(&node, &position).await, Vec::<Value>::new(), "round {round}");
+        assert_eq!(node.running.node.tails.pages().reads(), reads, "nothing is read to find nothing");
+        say(&node, school.with_ana(), "hers", 1).await;
+        say(&node, school.with_ben(), "not hers", MUCH).await;
+        say(&node, Address::Announcements, "to all", 1).await;
+        let frames = missed(&node, &position).await;
+        assert_eq!(texts(&frames), ["hers", "to all"], "round {round}");
+        position = frames[1]["id"].clone();
+    }
+    node.stop().await;
+}
+
+async fn who_missed_nothing_of_very_much_goes_on_and_who_missed_too_much_starts_anew(ground: Ground) {
+    let node = Node::start(ground).await;
+    let school = &node.school;
+    say(&node, Address::Announcements, "to all", 1).await;
+    let position = missed(&node, &Value::Null).await.remove(0)["id"].clone();
+    say(&node, school.with_ben(), "not hers", TOO_MUCH).await;
+    assert_eq!(missed(&node, &position).await, Vec::<Value>::new());
+    say(&node, school.with_ana(), "hers", 1).await;
+    assert_eq!(texts(&missed(&node, &position).await), ["hers"], "far from the head, and yet little");
+    say(&node, Address::Announcements, "to all", TOO_MUCH).await;
+    let frames = missed(&node, &position).await;
+    let [reset] = &frames[..] else { panic!("{} frames", frames.len()) };
+    assert_eq!((&reset["type"], &reset["reason"]), (&json!("reset"), &json!("too_far_behind")));
+    node.stop().await;
+}
