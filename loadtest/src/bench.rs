@@ -184,7 +184,7 @@ pub struct Outcome {
 pub async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Failure> {
     let budget = Budget {
         rounds: options.rounds.unwrap_or(if options.full { 15 } else { 9 }),
-        window: Duration::from_millis(options.window.unwrap_or(if options.full { 4_000 } else { 1_500 })),
+        window: Duration::from_millis(options.window.unwrap_or(if options.full { 2_500 } else { 1_500 })),
         full: options.full,
     };
     let is_chosen = |cell: &Cell| match options.only.is_empty() {

@@ -1,31 +1,30 @@
 //! The database: PostgreSQL or SQLite, behind one door.
 //!
-//! Owns: opening pools, how long what is asked may take, migrations, the check that this binary and the schema fit, and the macros that
-//! run one text of SQL on whichever engine it is. Both take `$1`, `ON CONFLICT`, `RETURNING`, CTEs and window functions, and
-//! `#[derive(FromRow)]` is generic over the row, so most queries are written once.
+//! Owns: opening pools, how long what is asked may take, migrations, and the check that this binary and the schema fit.
 //!
 //! Refuses to know: any table but `compatibility`. Only where the engines truly differ does a feature match on [`Engine`].
 
 mod executor;
 mod pool;
 mod readers;
+mod statements;
 pub mod together;
+mod transaction;
 
-use pool::{Lent, Ways};
+use pool::Ways;
 pub use pool::{Pool, Within};
 pub use readers::Readers;
+use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Connection, Executor, Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use std::fmt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+pub use transaction::Tx;
 
 static POSTGRES_MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let migrations = sqlx::migrate!("../migrations/postgres");
@@ -98,16 +97,6 @@ pub struct Db {
     writes: Engine<Pool, SqlitePool>,
     reads: Engine<Pool, Readers>,
     ways: Arc<Ways>,
-}
-
-/// A writing transaction. Dropped before it is committed it is undone: on PostgreSQL by closing its connection, so that it can be dropped
-/// at any point.
-pub struct Tx(Engine<PostgresTx, Transaction<'static, Sqlite>>);
-
-struct PostgresTx {
-    lent: Lent,
-    /// Whether the last statement was answered to its end.
-    is_whole: bool,
 }
 
 /// Why the database could not be opened.
@@ -273,14 +262,7 @@ impl Db {
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        Ok(Tx(match &self.writes {
-            Engine::Postgres(pool) => {
-                let mut tx = PostgresTx { lent: pool.lend().await?, is_whole: true };
-                tx.next().execute("BEGIN").await?;
-                Engine::Postgres(tx)
-            }
-            Engine::Sqlite(pool) => Engine::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-        }))
+        Tx::begin(self.writes()).await
     }
 
     /// Whoever waited for PostgreSQL over a connection of their own waits no more: what else is connected may be as dead.
@@ -304,46 +286,6 @@ impl Db {
             Engine::Postgres(pool) => pool.close().await,
             Engine::Sqlite(pool) => pool.close().await,
         }
-    }
-}
-
-impl Tx {
-    /// The connection, to run a query on.
-    pub fn on(&mut self) -> Engine<Within<'_>, &mut SqliteConnection> {
-        match &mut self.0 {
-            Engine::Postgres(tx) => Engine::Postgres(tx.next()),
-            Engine::Sqlite(tx) => Engine::Sqlite(&mut **tx),
-        }
-    }
-
-    /// Makes it lasting.
-    ///
-    /// # Errors
-    /// When the engine refuses, or the connection is lost: then the outcome is unknown.
-    pub async fn commit(self) -> Result<(), sqlx::Error> {
-        match self.0 {
-            Engine::Postgres(mut tx) => {
-                if !tx.is_whole {
-                    return Err(sqlx::Error::PoolTimedOut);
-                }
-                tx.next().execute("COMMIT").await?;
-                tx.lent.give_back();
-                Ok(())
-            }
-            Engine::Sqlite(tx) => tx.commit().await,
-        }
-    }
-}
-
-impl fmt::Debug for Tx {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tx")
-    }
-}
-
-impl PostgresTx {
-    fn next(&mut self) -> Within<'_> {
-        self.lent.within(&mut self.is_whole)
     }
 }
 
@@ -387,87 +329,6 @@ fn beside_newer(mut migrations: Migrator) -> Migrator {
 #[cfg(feature = "next")]
 fn and_next(released: Migrator, next: Migrator) -> Migrator {
     Migrator::with_migrations(released.iter().chain(next.iter()).cloned().collect())
-}
-
-/// Runs one statement on either engine: `execute!(db.writes(), "UPDATE …", bind, bind)` gives the number of rows.
-#[macro_export]
-macro_rules! execute {
-    ($on:expr, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $on {
-            $crate::db::Engine::Postgres(on) => {
-                sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.execute(on).await.map(|done| done.rows_affected())
-            }
-            $crate::db::Engine::Sqlite(on) => {
-                sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*.execute(on).await.map(|done| done.rows_affected())
-            }
-        }
-    };
-}
-
-/// All rows of a query as `Row`s: `fetch_all!(db.reads(), Row, "SELECT …", bind)`.
-#[macro_export]
-macro_rules! fetch_all {
-    ($on:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $on {
-            $crate::db::Engine::Postgres(on) => {
-                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.fetch_all(on).await
-            }
-            $crate::db::Engine::Sqlite(on) => {
-                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*.fetch_all(on).await
-            }
-        }
-    };
-}
-
-/// All rows that are among some keys, in one statement: `fetch_among!(db.reads(), Row, text: &names, "SELECT … WHERE name", "AND …",
-/// bind)`. The keys are the first bind, `$1`; `uuid: &ids` takes [`uuid::Uuid`]s. PostgreSQL gets an array, SQLite JSON.
-#[macro_export]
-macro_rules! fetch_among {
-    ($on:expr, $row:ty, text: $keys:expr, $before:expr, $after:expr $(, $bind:expr)* $(,)?) => {
-        match $on {
-            $crate::db::Engine::Postgres(on) => {
-                let keys: Vec<&str> = $keys.iter().map(AsRef::as_ref).collect();
-                sqlx::query_as::<sqlx::Postgres, $row>(concat!($before, " = ANY($1) ", $after))
-                    .bind(keys)$(.bind($bind))*.fetch_all(on).await
-            }
-            $crate::db::Engine::Sqlite(on) => {
-                let keys = $keys.iter().map(|key| serde_json::Value::String(AsRef::<str>::as_ref(key).to_owned()));
-                sqlx::query_as::<sqlx::Sqlite, $row>(concat!($before, " IN (SELECT value FROM json_each($1)) ", $after))
-                    .bind(serde_json::Value::Array(keys.collect()))$(.bind($bind))*.fetch_all(on).await
-            }
-        }
-    };
-    ($on:expr, $row:ty, uuid: $keys:expr, $before:expr, $after:expr $(, $bind:expr)* $(,)?) => {
-        match $on {
-            $crate::db::Engine::Postgres(on) => {
-                let keys: Vec<uuid::Uuid> = $keys.iter().copied().collect();
-                sqlx::query_as::<sqlx::Postgres, $row>(concat!($before, " = ANY($1) ", $after))
-                    .bind(keys)$(.bind($bind))*.fetch_all(on).await
-            }
-            $crate::db::Engine::Sqlite(on) => {
-                let keys = $keys.iter().map(|key| serde_json::Value::String(key.simple().to_string()));
-                sqlx::query_as::<sqlx::Sqlite, $row>(
-                    concat!($before, " IN (SELECT unhex(value) FROM json_each($1)) ", $after),
-                )
-                .bind(serde_json::Value::Array(keys.collect()))$(.bind($bind))*.fetch_all(on).await
-            }
-        }
-    };
-}
-
-/// The first row of a query, if there is one.
-#[macro_export]
-macro_rules! fetch_optional {
-    ($on:expr, $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
-        match $on {
-            $crate::db::Engine::Postgres(on) => {
-                sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.fetch_optional(on).await
-            }
-            $crate::db::Engine::Sqlite(on) => {
-                sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*.fetch_optional(on).await
-            }
-        }
-    };
 }
 
 #[cfg(test)]

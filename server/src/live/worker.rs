@@ -1,15 +1,19 @@
 //! One worker's share of the live world: its rooms, its sessions, its clock.
 //!
-//! Owns: taking what the tails hand over, gathering what is pending for a room before its members are walked, adding and
-//! removing seats, and the one timer wheel of the worker.
+//! Owns: taking what the tails hand over, gathering what is pending for a room before its members are walked, who is connected (and
+//! where they sit: `seats`), and the one timer wheel of the worker (`clock`).
 //! Refuses to know: frames, SQL, and other workers. Everything here runs on one thread and needs no lock.
 
+mod clock;
+mod seats;
+
 use super::arrivals::Arrivals;
-use super::room::{Room, Seat};
+use super::room::Room;
 use super::session::Session;
 use super::{Ending, Node};
 use crate::bus::Typing;
-use crate::log::{Entry, Moved, Place};
+use crate::log::{Entry, Moved};
+use clock::{LOGINS, SLOTS};
 use homeroom_protocol::{CloseCode, PersonId, RoomId, SessionId};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -30,10 +34,6 @@ const GATHER: usize = 256;
 const RING: usize = 32;
 /// Seats that are walked within half a millisecond: an answer waits so long for the event that leaves with it, and not for more.
 const SOON: usize = 64;
-/// Seconds between two looks at whether the sign-ins of its sessions still stand.
-const LOGINS: usize = 60;
-/// The wheel's slots, one a second. Longer than the longest time between two looks at a session (50 s).
-const SLOTS: usize = 64;
 
 /// What the rest of the node tells a worker.
 #[derive(Debug, Clone)]
@@ -277,77 +277,6 @@ impl Worker {
         }
     }
 
-    /// Somebody who is connected was added to a room. A session that is not welcomed yet looks again when it is.
-    pub(super) fn seat_newcomer(self: &Rc<Self>, session: Rc<Session>, person: PersonId) {
-        if !session.welcomed.get() {
-            session.looks_again.set(true);
-            return;
-        }
-        let worker = self.clone();
-        actix_rt::spawn(async move {
-            if let Err(error) = worker.seat_everywhere(&session, person).await {
-                // The session would miss its new room: it comes back and asks again.
-                tracing::warn!(%error, "a new place can't be read");
-                session.end(Ending::Close(CloseCode::Unavailable));
-            }
-        });
-    }
-
-    async fn seat_everywhere(self: &Rc<Self>, session: &Rc<Session>, person: PersonId) -> Result<(), sqlx::Error> {
-        for place in self.arrivals.places(person).await? {
-            if session.seat(place.room).is_none() {
-                session.join(self, place).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives a session its seat in a room, not live yet, its cursor at the room's head, and the room's title; `None` when its person is
-    /// no member of it any more.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub(super) async fn open_seat(
-        &self,
-        session: &Rc<Session>,
-        mut place: Place,
-    ) -> Result<Option<(Rc<Seat>, String)>, sqlx::Error> {
-        let Some(person) = session.person() else { return Ok(None) };
-        let head = loop {
-            let head = self.node.tails.hold(place.room, self.number).await?;
-            // The place was read before the room was held: what changed it in between would be missed.
-            if !self.node.tails.place_changed(place.room, person, place.last_seq) {
-                break head;
-            }
-            let places = self.arrivals.places(person).await?;
-            match places.into_iter().find(|other| other.room == place.room) {
-                Some(present) => place = present,
-                None => return Ok(None),
-            }
-        };
-        // No await between holding and this: the first entry after `head` finds the room, and the room a member.
-        let room = self
-            .rooms
-            .borrow_mut()
-            .entry(place.room)
-            .or_insert_with(|| Rc::new(Room::new(place.room, head.seq)))
-            .clone();
-        let seat = Rc::new(Seat::new(session.clone(), room.clone(), place.view));
-        room.add(seat.clone());
-        Ok(Some((seat, place.title)))
-    }
-
-    /// Takes a seat away, and lets go of the room if it was the last one.
-    pub(super) fn remove_seat(&self, seat: &Rc<Seat>) {
-        let room = &seat.room;
-        room.remove(seat);
-        let is_held = self.rooms.borrow().get(&room.id).is_some_and(|held| Rc::ptr_eq(held, room));
-        if is_held && room.seats.borrow().is_empty() {
-            self.rooms.borrow_mut().remove(&room.id);
-            self.node.tails.release(room.id, self.number);
-        }
-    }
-
     /// Rises whenever people joined rooms or a sign-in ended. A session that does not know yet whose it is can't be told of that; what it
     /// read of them before may not be so any more.
     pub(super) fn told_of_people(&self) -> u64 {
@@ -411,50 +340,6 @@ impl Worker {
     fn write_what_was_held_back(&self) {
         let held_back = std::mem::take(&mut *self.held_back.borrow_mut());
         held_back.iter().for_each(Session::write_what_was_held_back);
-    }
-
-    /// Looks at the session again after so many seconds.
-    pub(super) fn look_after(&self, session: SessionId, seconds: usize) {
-        let slot = (self.hand.get() + seconds.clamp(1, SLOTS - 1)) % SLOTS;
-        if let Some(slot) = self.wheel.borrow_mut().get_mut(slot) {
-            slot.push(session);
-        }
-    }
-
-    fn tick(self: &Rc<Self>) {
-        let logins_in = self.logins_in.get().saturating_sub(1);
-        self.logins_in.set(if logins_in == 0 { LOGINS } else { logins_in });
-        if logins_in == 0 {
-            actix_rt::spawn(self.clone().look_at_logins());
-        }
-        let hand = (self.hand.get() + 1) % SLOTS;
-        self.hand.set(hand);
-        let due = self.wheel.borrow_mut().get_mut(hand).map(std::mem::take).unwrap_or_default();
-        for id in due {
-            let session = self.sessions.borrow().get(&id).cloned();
-            if let Some(session) = session
-                && let Some(seconds) = session.look()
-            {
-                self.look_after(id, seconds);
-            }
-        }
-    }
-
-    /// Ends the sessions whose sign-in has run out, or was ended where this node did not hear of it.
-    async fn look_at_logins(self: Rc<Self>) {
-        let logins: Vec<Uuid> = self.all_sessions().iter().filter_map(|session| session.login()).collect();
-        for some in logins.chunks(1_000) {
-            match crate::identity::still_signed_in(self.node.log.db(), some).await {
-                Ok(standing) => {
-                    some.iter().filter(|login| !standing.contains(login)).for_each(|login| self.signed_out(*login));
-                }
-                // Sessions stay while the database is away; it is asked again in a minute.
-                Err(error) => {
-                    tracing::warn!(%error, "sign-ins can't be looked at");
-                    return;
-                }
-            }
-        }
     }
 
     fn signed_out(&self, login: Uuid) {
