@@ -119,12 +119,32 @@ fn rooms(logs: &[&Truth]) -> HashMap<ConversationId, RoomId> {
     events.filter_map(|event| Some((event.conversation?, event.room))).collect()
 }
 
+/// By room in which a history holds something gone: where it was told to begin anew, or that it is out. Nothing: it never was.
+pub(super) fn told(history: &History, lost: &HashSet<EventId>) -> BTreeMap<RoomId, Option<usize>> {
+    let mut told = BTreeMap::new();
+    for (place, noted) in history.records.iter().enumerate() {
+        if let Some(room) = holds_lost(&noted.record, lost) {
+            told.insert(room, None);
+        } else if let Some(room) = begins_or_ends(&noted.record)
+            && let Some(told) = told.get_mut(&room)
+        {
+            told.get_or_insert(place);
+        }
+    }
+    told
+}
+
+/// Whether what stands at this place of a history, about a room, belongs to the log that there is now.
+pub(super) fn is_of_present(told: &BTreeMap<RoomId, Option<usize>>, room: RoomId, place: usize) -> bool {
+    told.get(&room).is_none_or(|told| told.is_some_and(|told| place >= told))
+}
+
 /// Where a history is cut, and what of it belongs to which log.
 struct Cut<'a> {
     put_back: &'a PutBack,
     lost: &'a HashSet<EventId>,
     rooms: &'a HashMap<ConversationId, RoomId>,
-    /// By room in which something gone was held: where it was told to begin anew, or that it is out. Nothing: it never was.
+    /// See [`told`].
     told: BTreeMap<RoomId, Option<usize>>,
     /// In which room something was said.
     said_in: HashMap<ClientId, RoomId>,
@@ -146,16 +166,10 @@ impl<'a> Cut<'a> {
     ) -> Self {
         let theirs = truth.events.iter().filter(|event| event.author == Some(history.person));
         let stored: HashMap<ClientId, &Stored> = theirs.filter_map(|event| Some((event.client_id?, event))).collect();
-        let (mut told, mut said_in) = (BTreeMap::new(), HashMap::new());
+        let told = told(history, lost);
+        let mut said_in = HashMap::new();
         let (mut dropped, mut reused, mut changes) = (HashSet::new(), HashMap::new(), HashSet::new());
-        for (place, noted) in history.records.iter().enumerate() {
-            if let Some(room) = holds_lost(&noted.record, lost) {
-                told.insert(room, None);
-            } else if let Some(room) = begins_or_ends(&noted.record)
-                && let Some(told) = told.get_mut(&room)
-            {
-                told.get_or_insert(place);
-            }
+        for noted in &history.records {
             match &noted.record {
                 Record::Said { client_id, room, saying, .. } => {
                     said_in.insert(*client_id, *room);
@@ -240,11 +254,8 @@ impl<'a> Cut<'a> {
 
     /// Heard before the client was told, or after; where it holds nothing that is gone, in both logs.
     fn in_room(&self, room: RoomId, place: usize, early: bool) -> (bool, bool) {
-        match self.told.get(&room) {
-            Some(Some(told)) => (place < *told, place >= *told),
-            Some(None) => (true, false),
-            None => (early, true),
-        }
+        let before = if self.told.contains_key(&room) { !is_of_present(&self.told, room, place) } else { early };
+        (before, is_of_present(&self.told, room, place))
     }
 
     /// What was said twice under one client id was said the second time in the log that there is now.

@@ -2,7 +2,7 @@
 //!
 //! Owns: one small damage of each kind, at a place chosen by seed. Refuses to know: how it is found.
 
-use super::epochs::{PutBack, judge};
+use super::epochs::{PutBack, is_of_present, judge, told};
 use super::history::{Heard, History, Kind, Listening, Member, Noted, Record, Stored, StoredMark, Truth};
 use super::members::REVOKED_WITHIN;
 use super::{Fault, Stage};
@@ -244,12 +244,7 @@ fn hear_after_leaving(
     histories: &mut [History],
     random: &mut fastrand::Rng,
 ) -> Option<()> {
-    // Both have to belong to the same log, or to what both logs have: who was put out in the one was not in the other.
-    let log_at = |at| match put_back {
-        Some(put_back) if at >= put_back.restored => 2,
-        Some(put_back) if at >= put_back.copied => 1,
-        _ => 0,
-    };
+    let lost = put_back.map(PutBack::lost).unwrap_or_default();
     let put_out: Vec<_> = truth
         .events
         .iter()
@@ -275,14 +270,16 @@ fn hear_after_leaving(
             let known_by = event.known_by?;
             let left = history.records.iter().position(|noted| is_left(noted) && noted.at + REVOKED_WITHIN > known_by);
             let Some(left) = left else { continue };
-            let is_heard = |noted: &Noted| {
+            // What belongs to a log that is gone is judged by that one: there they may never have been put out.
+            let told = told(history, &lost);
+            let is_heard = |(place, noted): &(usize, &Noted)| {
                 matches!(&noted.record, Record::Heard(heard) if heard.room == event.room)
-                    && log_at(noted.at) == log_at(known_by)
+                    && is_of_present(&told, event.room, *place)
             };
             let began = history.records[..left].iter().rposition(is_left).unwrap_or(0);
-            if let Some(last) = history.records[began..left].iter().rposition(is_heard) {
-                let after = known_by + REVOKED_WITHIN * 2;
-                history.records[began + last].at = after;
+            let mut stretch = history.records.iter().enumerate().take(left).skip(began);
+            if let Some((last, _)) = stretch.rfind(is_heard) {
+                history.records[last].at = known_by + REVOKED_WITHIN * 2;
                 return Some(());
             }
         }
