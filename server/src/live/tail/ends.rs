@@ -12,6 +12,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+/// Rooms asked for in one query: some thousand rows. A herd that comes to a node just started asks for hundreds of rooms at once, and one
+/// query for all of them could take longer than is waited for, again and again. What was learnt stays known.
+const AT_ONCE: usize = 64;
+
 /// One holding of a room.
 type Held = Arc<OnceCell<()>>;
 
@@ -63,14 +67,16 @@ impl Tails {
     /// # Errors
     /// When the database does not answer.
     pub(in crate::live) async fn learn_ends(&self, rooms: &[RoomId]) -> Result<(), sqlx::Error> {
-        let asked = self.ask_for_ends(rooms);
-        let all: Vec<RoomId> = asked.iter().map(|(room, _)| *room).collect();
-        let mut read: HashMap<RoomId, Vec<(ConversationId, End)>> = HashMap::new();
-        for (room, conversation, end) in read::ends_in(&self.shared.db, &all).await? {
-            read.entry(room).or_default().push((conversation, end));
-        }
-        for (room, held) in asked {
-            self.take_ends(room, &held, read.remove(&room).unwrap_or_default());
+        for some in rooms.chunks(AT_ONCE) {
+            let asked = self.ask_for_ends(some);
+            let held: Vec<RoomId> = asked.iter().map(|(room, _)| *room).collect();
+            let mut read: HashMap<RoomId, Vec<(ConversationId, End)>> = HashMap::new();
+            for (room, conversation, end) in read::ends_in(&self.shared.db, &held).await? {
+                read.entry(room).or_default().push((conversation, end));
+            }
+            for (room, held) in asked {
+                self.take_ends(room, &held, read.remove(&room).unwrap_or_default());
+            }
         }
         Ok(())
     }
