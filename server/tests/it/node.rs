@@ -8,7 +8,7 @@ use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
 use homeroom::db::{Db, Location};
 use homeroom::identity;
-use homeroom::log::{Listeners, Log, MemberChange};
+use homeroom::log::{Listeners, Log, MemberChange, read};
 use homeroom_protocol::{Address, PersonId, Role, RoomId};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -251,8 +251,21 @@ impl Node {
         self.resume(person, json!({})).await
     }
 
+    /// Waits until the workers have taken in what was committed. Authors are answered before that; who comes in between is caught up with
+    /// what was known by then, and hears the rest as if it were said now.
+    async fn has_taken_in(&self) {
+        let (room, tails) = (self.school.room, &self.running.node.tails);
+        eventually("the workers took in what was committed", || async {
+            let committed = read::head(self.log().db(), room).await.unwrap().map_or(0, |(seq, _)| seq);
+            let known = tails.head(room).is_none_or(|head| head.seq >= committed);
+            known && tails.waiting().iter().all(|waiting| *waiting == 0)
+        })
+        .await;
+    }
+
     /// A signed-in session that goes on from positions, past its `welcome`.
     pub async fn resume(&self, person: PersonId, positions: Value) -> Socket {
+        self.has_taken_in().await;
         let mut socket = self.connect().await;
         socket.say(json!({ "type": "hello", "token": self.token(person), "positions": positions })).await;
         socket.welcome = socket.hear("welcome").await;
