@@ -62,6 +62,7 @@ pub struct Marks {
 
 #[derive(sqlx::FromRow)]
 struct MovedRow {
+    room_id: Uuid,
     conversation_id: Uuid,
     person_id: Uuid,
     delivered_n: i64,
@@ -94,14 +95,15 @@ async fn collect(
     on_moved: Arc<OnMoved>,
 ) {
     while let Some(first) = queue.recv().await {
-        let mut collected: BTreeMap<(ConversationId, PersonId), MarkUp> = BTreeMap::new();
+        // By room, too: staff may name any conversation, and only the database knows whose it is.
+        let mut collected: BTreeMap<(RoomId, ConversationId, PersonId), MarkUp> = BTreeMap::new();
         let mut waiting = Vec::new();
         let until = tokio::time::Instant::now() + COLLECT;
         let mut next = Some(first);
         while let Some((mark, reply)) = next.take() {
             waiting.push(reply);
             collected
-                .entry((mark.conversation, mark.person))
+                .entry((mark.room, mark.conversation, mark.person))
                 .and_modify(|kept| {
                     kept.delivered = kept.delivered.max(mark.delivered);
                     kept.read = kept.read.max(mark.read);
@@ -146,7 +148,7 @@ async fn store(db: &Db, marks: Vec<MarkUp>) -> Result<Vec<Moved>, sqlx::Error> {
                     read_n = GREATEST(mark.read_n, excluded.read_n),
                     read_at = CASE WHEN excluded.read_n > mark.read_n THEN excluded.read_at ELSE mark.read_at END
                  WHERE excluded.delivered_n > mark.delivered_n OR excluded.read_n > mark.read_n
-                 RETURNING conversation_id, person_id, delivered_n, read_n",
+                 RETURNING room_id, conversation_id, person_id, delivered_n, read_n",
             )
             .bind(marks.iter().map(|mark| mark.conversation.0).collect::<Vec<_>>())
             .bind(marks.iter().map(|mark| mark.room.0).collect::<Vec<_>>())
@@ -179,7 +181,7 @@ async fn store(db: &Db, marks: Vec<MarkUp>) -> Result<Vec<Moved>, sqlx::Error> {
                     read_n = MAX(mark.read_n, excluded.read_n),
                     read_at = CASE WHEN excluded.read_n > mark.read_n THEN excluded.read_at ELSE mark.read_at END
                  WHERE excluded.delivered_n > mark.delivered_n OR excluded.read_n > mark.read_n
-                 RETURNING conversation_id, person_id, delivered_n, read_n",
+                 RETURNING room_id, conversation_id, person_id, delivered_n, read_n",
             )
             .bind(Value::Array(rows))
             .bind(at)
@@ -188,14 +190,13 @@ async fn store(db: &Db, marks: Vec<MarkUp>) -> Result<Vec<Moved>, sqlx::Error> {
         }
     };
     tx.commit().await?;
-    let rooms: HashMap<ConversationId, RoomId> = marks.iter().map(|mark| (mark.conversation, mark.room)).collect();
     let threads = threads(db, moved.iter().map(|row| row.conversation_id).collect()).await?;
     Ok(moved
         .into_iter()
         .filter_map(|row| {
             let conversation = ConversationId(row.conversation_id);
             Some(Moved {
-                room: *rooms.get(&conversation)?,
+                room: RoomId(row.room_id),
                 conversation,
                 thread: *threads.get(&conversation)?,
                 mark: Mark {

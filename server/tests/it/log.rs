@@ -3,9 +3,12 @@
 use crate::node::{Ground, School, eventually, guardian, log, staff};
 use crate::on_both_engines;
 use homeroom::log::append::{Line, OnBatch, Turns};
+use homeroom::log::marks::OnMoved;
 use homeroom::log::pages::{self, Pages};
 use homeroom::log::{Append, AppendError, Listeners, Log, MarkUp, Place, What, places, read};
-use homeroom_protocol::{Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role};
+use homeroom_protocol::{
+    Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role, RoomId,
+};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +23,7 @@ on_both_engines! {
     a_guardian_misses_only_what_is_theirs
     who_comes_back_does_not_see_what_was_said_meanwhile
     marks_only_rise_and_never_past_the_end
+    a_mark_moves_in_the_room_of_its_conversation_whatever_room_was_named
     a_poisoned_command_does_not_fail_its_neighbours
     history_pages_backwards
     history_goes_on_behind_a_gap_between_two_stays
@@ -326,6 +330,31 @@ async fn marks_only_rise_and_never_past_the_end(ground: Ground) {
     let elsewhere = MarkUp { conversation: school.with_ben().conversation(school.room), ..mark(1, 1) };
     log.mark(elsewhere).await.unwrap();
     assert_eq!(stored().await.len(), 1, "a conversation in which nothing was said has no end to be marked");
+}
+
+/// Staff may name any conversation, one of a room that they had to leave among them.
+async fn a_mark_moves_in_the_room_of_its_conversation_whatever_room_was_named(ground: Ground) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let noting = told.clone();
+    let moved: Arc<OnMoved> = Arc::new(move |moved| {
+        noting.lock().unwrap().extend(moved.iter().map(|moved| (moved.room, moved.mark.person, moved.mark.read)));
+    });
+    let log = Log::start(&ground.open().await, Listeners { moved, ..Listeners::none() });
+    let school = School::open(&log).await;
+    log.append(post(&school, school.teacher, Address::Announcements, "x")).await.unwrap();
+    let conversation = Address::Announcements.conversation(school.room);
+    let elsewhere = RoomId::new();
+    let read = |room, person| log.mark(MarkUp { room, conversation, person, delivered: 1, read: 1 });
+    // All within one second, on both sides of whose mark it is.
+    let (teacher, ana, ben, again) = tokio::join!(
+        read(elsewhere, school.teacher),
+        read(school.room, school.ana),
+        read(elsewhere, school.ben),
+        read(school.room, school.ben),
+    );
+    [teacher, ana, ben, again].into_iter().for_each(|stored| stored.unwrap());
+    eventually("who has read is told", || async { told.lock().unwrap().len() >= 2 }).await;
+    assert_eq!(*told.lock().unwrap(), [(school.room, school.ana, 1), (school.room, school.ben, 1)]);
 }
 
 async fn a_poisoned_command_does_not_fail_its_neighbours(ground: Ground) {
