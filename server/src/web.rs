@@ -11,11 +11,11 @@ use crate::identity::limits::Limits;
 use crate::identity::routes as identity;
 use crate::live::Node;
 use crate::{error::HttpFault, fetch_optional};
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, ETag, EntityTag, IfNoneMatch};
-use actix_web::middleware::{Compress, DefaultHeaders};
+use actix_web::middleware::{Compress, DefaultHeaders, Next, from_fn};
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use homeroom_protocol::{ErrorCode, Fault};
 use ipnet::IpNet;
@@ -122,6 +122,7 @@ pub fn app(
         .route("/health/ready", web::get().to(ready))
         .app_data(web::Data::new(methods))
         .default_service(web::to(page))
+        .wrap(from_fn(as_it_is))
         .wrap(
             headers
                 .add((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
@@ -134,6 +135,20 @@ pub fn app(
                 .add(("Cross-Origin-Opener-Policy", "same-origin")),
         )
         .wrap(Compress::default())
+}
+
+/// A body that is packed is refused unread: a few of its bytes may be a thousand times as many, and bodies are bounded as they come.
+async fn as_it_is(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let mut encodings = request.headers().get_all(header::CONTENT_ENCODING);
+    if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    }
+    let fault = Fault::new(ErrorCode::Malformed, "Send the body as it is, without a content encoding.");
+    let answer = HttpResponse::UnsupportedMediaType().insert_header((header::ACCEPT_ENCODING, "identity")).json(fault);
+    Ok(request.into_response(answer))
 }
 
 /// The routes of the API.

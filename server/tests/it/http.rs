@@ -6,6 +6,7 @@ use homeroom::identity;
 use homeroom_protocol::{About, Address};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use std::io::Write;
 
 on_both_engines! {
     a_link_works_once_and_only_by_a_post
@@ -316,5 +317,30 @@ async fn a_wrong_method_and_a_request_that_is_no_handshake_are_told_what_they_ar
         let answer = client.request(method.parse().unwrap(), node.url("/api/v1/nothing")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method}");
     }
+    node.stop().await;
+}
+
+/// A thousandth of what it is once it is unpacked, and without signing in.
+#[tokio::test]
+async fn a_packed_body_is_refused_unread() {
+    let node = Node::start(Ground::sqlite()).await;
+    let client = http();
+    let much = vec![b'0'; 14_000_000];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&much).unwrap();
+    zlib.write_all(&much).unwrap();
+    for (encoding, body) in [("gzip", gzip.finish().unwrap()), ("deflate", zlib.finish().unwrap())] {
+        assert!(body.len() < 16 * 1024, "{encoding} is let through by its length");
+        for path in ["/api/v1/sign-in/link", "/api/v1/sign-in/code", "/api/v1/nothing"] {
+            let asked = client.post(node.url(path)).header("content-type", "application/json");
+            let answer = asked.header("content-encoding", encoding).body(body.clone()).send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{encoding} {path}");
+            assert_eq!(answer.json::<Value>().await.unwrap()["code"], "malformed");
+        }
+    }
+    let guess = json!({ "name": "ana.silva", "code": "BBBBBBBB" });
+    let plain = client.post(node.url("/api/v1/sign-in/code")).header("content-encoding", "identity").json(&guess);
+    assert_eq!(plain.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "as it is");
     node.stop().await;
 }
