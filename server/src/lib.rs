@@ -4,6 +4,7 @@
 //! Dependencies point one way: features (`identity`, `roster`, `conversation`) never import `live`; `live` knows no SQL;
 //! `log` knows neither.
 
+mod accepted;
 pub mod app;
 pub mod backup;
 pub mod bus;

@@ -3,7 +3,7 @@
 //! Owns: reading certificate and key, saying what is wrong with them, taking up renewed ones while the server runs, and the time a
 //! handshake may take. Refuses to know: what is said over the connection.
 
-use crate::live::stream::Accepted;
+use crate::accepted::{Accepted, Way};
 use actix_http::Protocol;
 use actix_http::error::DispatchError;
 use actix_service::{ServiceFactory, fn_service};
@@ -230,7 +230,7 @@ impl Tls {
     }
 
     /// The handshake. Who does not speak TLS is told so.
-    async fn accept(&self, mut socket: TcpStream) -> std::io::Result<Accepted> {
+    async fn accept(&self, mut socket: TcpStream) -> std::io::Result<Way> {
         // Each step of a handshake is one write, and waits for the answer.
         socket.set_nodelay(true)?;
         let mut first = [0];
@@ -258,10 +258,10 @@ pub fn accepting(
         let tls = tls.clone();
         async move {
             let peer = socket.peer_addr().ok();
-            let Some(tls) = tls else { return Ok((Either::Left(socket), Protocol::Http1, peer)) };
+            let Some(tls) = tls else { return Ok((Accepted::new(Either::Left(socket)), Protocol::Http1, peer)) };
             // Boxed: it is long, and over in a moment.
             match tokio::time::timeout(HANDSHAKE, Box::pin(tls.accept(socket))).await {
-                Ok(Ok(accepted)) => Ok((accepted, Protocol::Http1, peer)),
+                Ok(Ok(way)) => Ok((Accepted::new(way), Protocol::Http1, peer)),
                 Ok(Err(error)) => Err(tls.counts.refuse(error)),
                 Err(_) => Err(tls.counts.refuse(std::io::ErrorKind::TimedOut.into())),
             }

@@ -6,8 +6,9 @@
 
 use super::Node;
 use super::session::Session;
-use super::stream::{Accepted, Stream};
+use super::stream::Stream;
 use super::worker::Worker;
+use crate::accepted::Accepted;
 use actix_codec::Framed;
 use actix_http::h1;
 use actix_http::{Request, header};
@@ -47,7 +48,7 @@ impl Upgrades {
                 );
                 if say(&mut stream, &answer).await.is_ok() {
                     let mut early = parts.read_buf.to_vec();
-                    let Ok(stream) = Stream::new(stream, &mut early) else { return };
+                    let Ok(stream) = Stream::new(stream.into_way(), &mut early) else { return };
                     let session = Session::new(self.0.clone(), stream, cookie(&request));
                     actix_rt::spawn(session.run(early));
                 }

@@ -6,19 +6,16 @@
 //! Bytes in TLS are sealed one record at a time, and the next one only when the socket has taken the one before: whoever is slow has one
 //! record waiting here, and the rest where the session bounds it.
 
+use crate::accepted::Way;
 use rustls::ServerConnection;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 /// Bytes sealed at once: the most that one record of TLS holds (RFC 8446, section 5.1).
 const RECORD: usize = 16 * 1024;
-
-/// A connection as it was accepted. What is rare is behind a pointer, so that the other is no bigger for it.
-pub(crate) type Accepted = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A socket that a session reads and writes.
 pub(super) enum Stream {
@@ -42,8 +39,8 @@ struct State {
 
 impl Stream {
     /// Takes an accepted connection over; bytes that came already are put behind `early`.
-    pub(super) fn new(accepted: Accepted, early: &mut Vec<u8>) -> io::Result<Self> {
-        let stream = match accepted {
+    pub(super) fn new(way: Way, early: &mut Vec<u8>) -> io::Result<Self> {
+        let stream = match way {
             Either::Left(socket) => Self::Plain(socket),
             Either::Right(stream) => {
                 let (socket, mut connection) = stream.into_inner();
@@ -186,6 +183,5 @@ mod tests {
     #[test]
     fn a_plain_session_pays_nothing_for_tls() {
         assert_eq!(size_of::<Stream>(), size_of::<TcpStream>());
-        assert!(size_of::<Accepted>() <= size_of::<TcpStream>() + size_of::<usize>());
     }
 }

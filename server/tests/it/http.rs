@@ -7,6 +7,8 @@ use homeroom_protocol::{About, Address};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::io::Write;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 on_both_engines! {
     a_link_works_once_and_only_by_a_post
@@ -342,5 +344,55 @@ async fn a_packed_body_is_refused_unread() {
     let guess = json!({ "name": "ana.silva", "code": "BBBBBBBB" });
     let plain = client.post(node.url("/api/v1/sign-in/code")).header("content-encoding", "identity").json(&guess);
     assert_eq!(plain.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "as it is");
+    node.stop().await;
+}
+
+/// Without signing in: half a request, one byte of a second one, and answers that are not read, each on a connection that would else be
+/// kept for ever. Who asks and reads now and then is let be.
+#[tokio::test]
+async fn who_keeps_a_connection_and_is_not_answered_is_left() {
+    let node = Node::start(Ground::sqlite()).await;
+    let address = node.running.address;
+    let connect = async || tokio::net::TcpStream::connect(address).await.unwrap();
+    let live = b"GET /health/live HTTP/1.1\r\nHost: homeroom\r\n\r\n";
+    let begun = Instant::now();
+    let half_a_request = async {
+        let mut socket = connect().await;
+        let head = b"POST /api/v1/sign-in/link HTTP/1.1\r\nHost: homeroom\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n";
+        socket.write_all(head).await.unwrap();
+        // It goes on, and is never whole; at last there is nobody to write to.
+        while socket.write_all(b" ").await.is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "half a request");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let a_byte_more = async {
+        let mut socket = connect().await;
+        socket.write_all(live).await.unwrap();
+        socket.write_all(b"G").await.unwrap();
+        let mut answer = Vec::new();
+        // Until the end, or a reset.
+        let _ended =
+            tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await.expect("a byte");
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    };
+    let unread = async {
+        let mut socket = connect().await;
+        let page = b"GET /api/v1/schema.json HTTP/1.1\r\nHost: homeroom\r\n\r\n".repeat(100);
+        // Once what is between the two is full, it takes nothing more; at last there is nobody to write to.
+        while !matches!(tokio::time::timeout(Duration::from_secs(1), socket.write_all(&page)).await, Ok(Err(_))) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "unread answers");
+        }
+    };
+    let answered = async {
+        let mut socket = connect().await;
+        while begun.elapsed() < Duration::from_secs(33) {
+            socket.write_all(live).await.unwrap();
+            let mut answer = [0; 4_096];
+            assert!(socket.read(&mut answer).await.unwrap() > 0, "who is answered is let be");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    tokio::join!(half_a_request, a_byte_more, unread, answered);
     node.stop().await;
 }
