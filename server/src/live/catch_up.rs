@@ -148,7 +148,7 @@ async fn step(session: &Rc<Session>, seat: &Rc<Seat>) -> Result<(), sqlx::Error>
     }
     let node = &session.worker.node;
     let head = head - i64::from(sabotage::is(Sabotage::LiveOneEarly));
-    let missed = node.tails.missed(seat.room.id, &view, seat.cursor.get(), head).await?;
+    let missed = node.tails.missed((seat.room.id, seat.room.holding), &view, seat.cursor.get(), head).await?;
     // A change of rights while the page was read: it was chosen by the old view, so it is read again.
     if !Rc::ptr_eq(&view, &seat.view.borrow()) || seat.state() != SeatState::Behind || !session.worker.may_deliver() {
         return Ok(());

@@ -216,6 +216,10 @@ fn start(seat: &Seat, given: Option<Option<EventId>>, seqs: &HashMap<(RoomId, Ev
     let (room, view, head) = (seat.room.id, seat.view(), seat.room.head.get());
     match given {
         None => Start::End,
+        // Nothing was there to see when they left an earlier stay. Something may have been since, of which this stay shows a part.
+        Some(None) if view.present_after().is_some_and(|present| view.first_after() < present) => {
+            Start::Reset(ResetReason::RightsChanged)
+        }
         Some(None) => Start::At(view.present_after().unwrap_or(head)),
         Some(Some(event)) => match seqs.get(&(room, event)) {
             None => Start::Reset(ResetReason::UnknownPosition),

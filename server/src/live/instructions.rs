@@ -8,13 +8,14 @@
 use super::room::{Room, Seat, SeatState};
 use super::session::Session;
 use super::stream::Stream;
-use super::tail::Tails;
+use super::tail::{Head, Held, Tails};
 use super::worker::Worker;
 use super::{Counts, Node};
 use crate::bus::Bus;
 use crate::bus::local::Exchange;
 use crate::db::Db;
 use crate::instructions::{NotCounted, counted, holds, posted, views};
+use crate::log::pages::Holding;
 use crate::log::{Entry, Listeners, Log, View};
 use crate::trace::Traces;
 use homeroom_protocol::{About, Address, RoomId};
@@ -36,7 +37,8 @@ pub(crate) fn run() -> Result<(), NotCounted> {
 
 async fn fan_out() -> Result<(), NotCounted> {
     let worker = Worker::start(Arc::new(node()?));
-    let room = Rc::new(Room::new(RoomId::new(), 100));
+    let held = Held { head: Head { seq: 100, event: None }, holding: Holding::default() };
+    let room = Rc::new(Room::new(RoomId::new(), held));
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
     let listener = socket.listen(MEMBERS as u32)?;
@@ -92,10 +94,14 @@ fn somebody(room: &Room) -> Result<Address, NotCounted> {
 
 /// A node that asks no database and hears no bus.
 pub(super) fn node() -> Result<Node, NotCounted> {
-    let db = Db::nowhere()?;
+    Ok(node_on(Db::nowhere()?))
+}
+
+/// A node that hears no bus.
+pub(super) fn node_on(db: Db) -> Node {
     // Nobody else is on it.
     let bus: Arc<dyn Bus> = Arc::new(Exchange::default().join(Arc::default()).0);
-    Ok(Node {
+    Node {
         log: Log::start(&db, Listeners::none()),
         tails: Tails::new(db, bus.clone(), true, Traces::off()),
         bus,
@@ -103,7 +109,7 @@ pub(super) fn node() -> Result<Node, NotCounted> {
         traces: Traces::off(),
         draining: AtomicBool::new(false),
         counts: Counts::default(),
-    })
+    }
 }
 
 async fn seat_everybody(worker: &Rc<Worker>, room: &Rc<Room>, listener: &TcpListener) -> Result<(), NotCounted> {

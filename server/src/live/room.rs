@@ -9,8 +9,10 @@
 
 use super::frame;
 use super::session::Session;
+use super::tail::Held;
 use super::worker::Worker;
 use crate::bus::Typing;
+use crate::log::pages::Holding;
 use crate::log::{Entry, Interval, MarkUp, MemberEntry, Moved, Sight, Subject, Thread, View};
 use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{Role, RoomId, ServerFrame};
@@ -25,6 +27,8 @@ const STRETCH: usize = 64;
 /// A room on one worker.
 pub(super) struct Room {
     pub(super) id: RoomId,
+    /// Which holding of the room by this node its entries come from.
+    pub(super) holding: Holding,
     /// The last seq that this worker has taken in.
     pub(super) head: Cell<i64>,
     pub(super) seats: RefCell<Vec<Rc<Seat>>>,
@@ -121,8 +125,8 @@ struct Shared {
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, head: i64) -> Self {
-        Self { id, head: Cell::new(head), seats: RefCell::default() }
+    pub(super) fn new(id: RoomId, held: Held) -> Self {
+        Self { id, holding: held.holding, head: Cell::new(held.head.seq), seats: RefCell::default() }
     }
 
     pub(super) fn add(&self, seat: Rc<Seat>) {
@@ -286,14 +290,12 @@ impl Room {
         }
     }
 
-    /// Entries for this room were lost on the way: go on from what the tail knows.
-    pub(super) fn fall_behind(&self, worker: &Rc<Worker>) {
+    /// Entries for this room were lost on the way: go on from what the tail knows. Whether it knows enough.
+    #[must_use]
+    pub(super) fn fall_behind(&self, worker: &Rc<Worker>) -> bool {
         // Views must not miss a change of membership: it is read with the rest, before anything is delivered again.
         let known = worker.node.tails.after(self.id, self.head.get());
-        match known {
-            Some(entries) => self.deliver(worker, &entries),
-            None => self.end_sessions(),
-        }
+        known.map(|entries| self.deliver(worker, &entries)).is_some()
     }
 
     /// What this worker knows of the room is not to be built on: its sessions come back and begin anew.

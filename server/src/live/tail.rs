@@ -15,7 +15,7 @@ mod repair;
 use super::worker::{ToWorker, WorkerHandle};
 use crate::bus::{Bus, News, Typing};
 use crate::db::Db;
-use crate::log::pages::{self, Missed, Pages};
+use crate::log::pages::{self, Holding, Missed, Pages};
 use crate::log::{Entry, Moved, View, read};
 use crate::trace::Traces;
 use homeroom_protocol::{EventBody, EventId, PersonId, RoomId};
@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// How long a straggler is waited for before the log is read.
 const STRAGGLER: Duration = Duration::from_millis(20);
+/// How often a head is read that the bell makes too old.
+const LOADS: usize = 10;
 /// How long a room is held after its last member left: most come back.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -49,7 +51,18 @@ struct Shared {
     asked: AtomicU64,
     begun: Instant,
     traces: Traces,
+    /// How often a room was begun to be held.
+    holdings: AtomicU64,
     counts: Counts,
+}
+
+/// A room that is held.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// What comes after it is handed over.
+    pub head: Head,
+    /// Which holding of the room it is.
+    pub holding: Holding,
 }
 
 /// What is counted, for `/metrics`.
@@ -77,6 +90,7 @@ impl Tails {
             asked: AtomicU64::new(0),
             begun: Instant::now(),
             traces,
+            holdings: AtomicU64::new(1),
             counts: Counts::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -93,46 +107,61 @@ impl Tails {
     ///
     /// # Errors
     /// When the room is not held yet and the database does not answer.
-    pub async fn hold(&self, room: RoomId, worker: usize) -> Result<Head, sqlx::Error> {
+    pub async fn hold(&self, room: RoomId, worker: usize) -> Result<Held, sqlx::Error> {
         loop {
             let loading = {
                 let mut rooms = self.rooms();
                 let tail = rooms.entry(room).or_insert_with(|| {
                     self.shared.bus.hold(room);
-                    Tail::default()
+                    let holding = Holding(self.shared.holdings.fetch_add(1, Ordering::Relaxed));
+                    // Nobody has it before its head is known; where that can't be read, it is let go of with others.
+                    Tail { holding, left_at: Some(Instant::now()), ..Tail::default() }
                 });
-                tail.left_at = None;
                 if let Some(head) = tail.head {
                     if !tail.holders.contains(&worker) {
                         tail.holders.push(worker);
                     }
-                    return Ok(head);
+                    tail.left_at = None;
+                    return Ok(Held { head, holding: tail.holding });
                 }
                 tail.loading.clone()
             };
-            // The tail is in the table before the log is read, so nothing is committed between the two unnoticed; and
-            // however many ask for the room at once, it is read once.
-            loading
-                .get_or_try_init(|| async {
-                    let (seq, event) = read::head(&self.shared.db, room).await?.unwrap_or((0, None));
-                    let hole = self.rooms().get_mut(&room).is_some_and(|tail| {
-                        tail.settle(Head { seq, event });
-                        tail.has_hole()
-                    });
-                    if hole {
-                        self.ring(room, i64::MAX);
-                    }
-                    Ok::<(), sqlx::Error>(())
-                })
-                .await?;
+            // The tail is in the table before the log is read: what is committed between the two is told by the bus or by the bell, and
+            // noted. However many ask for the room at once, it is read once.
+            loading.get_or_try_init(|| self.load(room)).await?;
         }
+    }
+
+    /// Reads a room's head, as it is at least since the bell told of it last.
+    async fn load(&self, room: RoomId) -> Result<(), sqlx::Error> {
+        for _ in 0..LOADS {
+            if let Some(tail) = self.rooms().get_mut(&room) {
+                // What was told before the log is read is in what is read.
+                tail.told = 0;
+            }
+            let (seq, event) = read::head(&self.shared.db, room).await?.unwrap_or((0, None));
+            let hole = match self.rooms().get_mut(&room) {
+                Some(tail) if tail.told > seq => continue,
+                Some(tail) => {
+                    tail.settle(Head { seq, event });
+                    tail.has_hole()
+                }
+                None => false,
+            };
+            if hole {
+                self.ring(room, i64::MAX);
+            }
+            return Ok(());
+        }
+        // Its members change faster than the database answers.
+        Err(sqlx::Error::PoolTimedOut)
     }
 
     /// The worker has no member of the room any more.
     pub(super) fn release(&self, room: RoomId, worker: usize) {
         if let Some(tail) = self.rooms().get_mut(&room) {
             tail.holders.retain(|holder| *holder != worker);
-            if tail.holders.is_empty() {
+            if tail.holders.is_empty() && tail.left_at.is_none() {
                 tail.left_at = Some(Instant::now());
             }
         }
@@ -303,10 +332,16 @@ impl Tails {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn missed(&self, room: RoomId, view: &View, cursor: i64, head: i64) -> Result<Missed, sqlx::Error> {
+    pub async fn missed(
+        &self,
+        (room, holding): (RoomId, Holding),
+        view: &View,
+        cursor: i64,
+        head: i64,
+    ) -> Result<Missed, sqlx::Error> {
         match self.after(room, cursor) {
             Some(entries) => Ok(Missed { entries, until: head }),
-            None => self.shared.pages.missed(room, view, cursor, head).await,
+            None => self.shared.pages.missed((room, holding), view, cursor, head).await,
         }
     }
 

@@ -12,6 +12,7 @@ use super::room::Room;
 use super::session::Session;
 use super::{Ending, Node};
 use crate::bus::Typing;
+use crate::log::pages::Holding;
 use crate::log::{Entry, Moved};
 use clock::{LOGINS, SLOTS};
 use homeroom_protocol::{CloseCode, PersonId, RoomId, SessionId};
@@ -48,8 +49,8 @@ pub(super) enum ToWorker {
     Joined(Arc<[(RoomId, PersonId)]>),
     /// What was handed over before this is all that can have been revoked until then.
     Covered(Instant),
-    /// The room's log is not the one that was known.
-    Rewritten(RoomId),
+    /// The room's log is not the one that this holding of it knew.
+    Rewritten(RoomId, Holding),
     /// This sign-in ended.
     SignedOut(Uuid),
     /// Say good-bye, spread over so long.
@@ -84,7 +85,7 @@ impl WorkerHandle {
             }
             // In its turn behind the entries; told four times a second, so one that does not fit is not missed.
             ToWorker::Covered(_) => drop(self.inbox.try_send(what)),
-            ToWorker::Joined(_) | ToWorker::Rewritten(_) | ToWorker::SignedOut(_) | ToWorker::Drain(_) => {
+            ToWorker::Joined(_) | ToWorker::Rewritten(..) | ToWorker::SignedOut(_) | ToWorker::Drain(_) => {
                 if self.control.try_send(what).is_err() {
                     self.lost.store(true, Ordering::Release);
                 }
@@ -179,6 +180,9 @@ impl Worker {
             }
             if handle.lost.swap(false, Ordering::AcqRel) {
                 tracing::warn!(worker = self.number, "too many changes at once: all sessions are asked to come back");
+                // Also of rooms: that one of them was rewritten may be among what was lost.
+                let rooms: Vec<Rc<Room>> = self.rooms.borrow().values().cloned().collect();
+                rooms.iter().for_each(|room| self.give_up(room));
                 for session in self.all_sessions() {
                     session.end(Ending::Close(CloseCode::Unavailable));
                 }
@@ -254,10 +258,9 @@ impl Worker {
                     session.drain(window);
                 }
             }
-            ToWorker::Rewritten(room) => {
-                // Who comes back from now on gets a room of its own making.
-                if let Some(room) = self.rooms.borrow_mut().remove(&room) {
-                    room.end_sessions();
+            ToWorker::Rewritten(room, holding) => {
+                if let Some(room) = self.room(room).filter(|room| room.holding == holding) {
+                    self.give_up(&room);
                 }
             }
             ToWorker::Entries(..) | ToWorker::Moved(_) | ToWorker::Typing(_) | ToWorker::Covered(_) => {}
@@ -355,8 +358,22 @@ impl Worker {
     fn fall_behind(self: &Rc<Self>) {
         let rooms: Vec<Rc<Room>> = self.rooms.borrow().values().cloned().collect();
         for room in rooms {
-            room.fall_behind(self);
+            if !room.fall_behind(self) {
+                self.give_up(&room);
+            }
         }
+    }
+
+    /// What this worker knows of a room is not to be built on: its sessions come back, and who takes a seat from now on finds a room of a
+    /// later making. While the last of them leave, nobody joins them.
+    fn give_up(&self, room: &Rc<Room>) {
+        let mut rooms = self.rooms.borrow_mut();
+        if rooms.get(&room.id).is_some_and(|held| Rc::ptr_eq(held, room)) {
+            rooms.remove(&room.id);
+            self.node.tails.release(room.id, self.number);
+        }
+        drop(rooms);
+        room.end_sessions();
     }
 
     fn room(&self, room: RoomId) -> Option<Rc<Room>> {

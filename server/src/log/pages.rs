@@ -34,10 +34,16 @@ pub struct Missed {
     pub until: i64,
 }
 
+/// One holding of a room by a node, from when it was first wanted until it was let go, or its log was found to be another one. What was read
+/// for one is not served to another: up to which head it is complete, and which edits of it are told, is that holding's to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Holding(pub u64);
+
 /// Which page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     room: RoomId,
+    holding: Holding,
     /// One conversation's entries; without it the whole room's.
     conversation: Option<ConversationId>,
     page: i64,
@@ -103,17 +109,24 @@ impl Pages {
         }
     }
 
-    /// A stretch of what a member missed after `cursor`. `head`: everything up to it was committed before this call, and the
-    /// answer never goes beyond it.
+    /// A stretch of what a member missed after `cursor`. `head`: everything up to it was committed before this call, in the log that this
+    /// holding of the room knows, and the answer never goes beyond it.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn missed(&self, room: RoomId, view: &View, cursor: i64, head: i64) -> Result<Missed, sqlx::Error> {
-        let View::Guardian { person, .. } = view else { return self.of_room(room, view, cursor, head).await };
+    pub async fn missed(
+        &self,
+        (room, holding): (RoomId, Holding),
+        view: &View,
+        cursor: i64,
+        head: i64,
+    ) -> Result<Missed, sqlx::Error> {
+        let of_room = || self.of_room((room, holding), view, cursor, head);
+        let View::Guardian { person, .. } = view else { return of_room().await };
         // A short way is read with the room's own pages, which all its members share: a class that comes back after a restart
         // is one read. A long way, conversation by conversation: a busy class must not be read to find three messages.
         if head - cursor <= PAGE {
-            return self.of_room(room, view, cursor, head).await;
+            return of_room().await;
         }
         let mut entries = Vec::new();
         let mut until = head;
@@ -123,7 +136,7 @@ impl Pages {
         let goes_on = |conversation: &ConversationId| ends.get(conversation).is_some_and(|end| end.seq > cursor);
         for conversation in theirs.into_iter().filter(goes_on) {
             let number = read::number_at(&self.db, room, conversation, cursor).await?;
-            let key = Key { room, conversation: Some(conversation), page: number / PAGE };
+            let key = Key { room, holding, conversation: Some(conversation), page: number / PAGE };
             let found = self.page(key, cursor, head).await?;
             if let Some(page) = found.page.get() {
                 until = until.min(page.until);
@@ -135,8 +148,15 @@ impl Pages {
         Ok(Missed { entries, until })
     }
 
-    async fn of_room(&self, room: RoomId, view: &View, cursor: i64, head: i64) -> Result<Missed, sqlx::Error> {
-        let found = self.page(Key { room, conversation: None, page: cursor / PAGE }, cursor, head).await?;
+    async fn of_room(
+        &self,
+        (room, holding): (RoomId, Holding),
+        view: &View,
+        cursor: i64,
+        head: i64,
+    ) -> Result<Missed, sqlx::Error> {
+        let key = Key { room, holding, conversation: None, page: cursor / PAGE };
+        let found = self.page(key, cursor, head).await?;
         let Some(page) = found.page.get() else { return Ok(Missed { entries: Vec::new(), until: cursor }) };
         let until = page.until.min(head);
         let visible = |entry: &&Arc<Entry>| {

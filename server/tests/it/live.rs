@@ -21,6 +21,7 @@ on_both_engines! {
     who_leaves_hears_nothing_more_and_who_joins_hears_from_then_on
     who_is_out_and_back_at_once_is_told_both
     who_was_away_while_one_of_their_children_left_starts_anew
+    who_left_before_anything_was_said_and_is_back_starts_anew
     whose_rights_change_twice_at_once_starts_anew_once
     marks_reach_those_who_may_know
     a_drain_says_when_to_come_back
@@ -188,6 +189,23 @@ async fn who_was_away_while_one_of_their_children_left_starts_anew(ground: Groun
     node.log().change_members(room, second_child(false)).await.unwrap();
     let mut ana = node.resume(school.ana, json!({ room.to_string(): position })).await;
     assert_eq!(ana.hear("reset").await["reason"], "rights_changed");
+    node.stop().await;
+}
+
+/// They hold nothing of the room, and may see what was said in both of their stays.
+async fn who_left_before_anything_was_said_and_is_back_starts_anew(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    teacher.post(room, Address::Announcements, "in the first stay").await;
+    for joins in [false, true] {
+        node.log().change_members(room, vec![guardian(school.ana, school.anas_child, joins)]).await.unwrap();
+    }
+    let mut ana = node.resume(school.ana, json!({ room.to_string(): null })).await;
+    assert_eq!(ana.hear("reset").await["reason"], "rights_changed");
+    ana.hear("caught_up").await;
+    teacher.post(room, Address::Announcements, "in the second").await;
+    assert_eq!(texts(&[ana.hear("event").await]), ["in the second"]);
     node.stop().await;
 }
 

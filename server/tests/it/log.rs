@@ -4,7 +4,7 @@ use crate::node::{Ground, School, eventually, guardian, log, staff};
 use crate::on_both_engines;
 use homeroom::log::append::{Line, OnBatch, Turns};
 use homeroom::log::marks::OnMoved;
-use homeroom::log::pages::{self, Pages};
+use homeroom::log::pages::{self, Holding, Pages};
 use homeroom::log::{Append, AppendError, Listeners, Log, MarkUp, Place, What, places, read};
 use homeroom_protocol::{
     Address, ClientId, Draft, Envelope, ErrorCode, EventBody, EventId, Language, PersonId, Role, RoomId,
@@ -28,10 +28,13 @@ on_both_engines! {
     history_pages_backwards
     history_goes_on_behind_a_gap_between_two_stays
     pages_are_read_once_however_many_ask
+    what_was_read_of_a_log_that_was_put_back_is_not_served_of_the_other
     pages_are_bounded_in_bytes
     a_page_that_ends_at_the_head_goes_on_when_the_head_does
     a_kind_of_a_newer_version_is_passed_on_by_its_columns
 }
+
+const HOLDING: Holding = Holding(1);
 
 fn envelope(text: &str) -> Box<Envelope> {
     let draft = Draft { language: Language::english(), text: text.to_owned(), protected: Vec::new() };
@@ -230,7 +233,7 @@ async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
     let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let pages = Pages::new(log.db().clone(), 1 << 20);
     let head = log_head(&log, &school).await;
-    let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
+    let missed = pages.missed((school.room, HOLDING), &view, 0, head).await.unwrap().entries;
     let texts: Vec<String> =
         missed.iter().map(|entry| entry.message().unwrap().envelope.as_ref().unwrap().text.clone()).collect();
     assert_eq!(texts, ["first", "first"], "never as it was");
@@ -239,7 +242,7 @@ async fn what_was_edited_or_retracted_is_read_as_it_stands(ground: Ground) {
     log.append(change(&school, school.ana, What::Retract { message: said.id })).await.unwrap();
     let head = log_head(&log, &school).await;
     pages.forget_message(school.room, Some(school.with_ana().conversation(school.room)), missed[0].seq);
-    let missed = pages.missed(school.room, &view, 0, head).await.unwrap().entries;
+    let missed = pages.missed((school.room, HOLDING), &view, 0, head).await.unwrap().entries;
     assert_eq!(missed.len(), 3);
     for entry in &missed {
         let message = entry.message().unwrap();
@@ -272,7 +275,7 @@ async fn a_guardian_misses_only_what_is_theirs(ground: Ground) {
     let mut cursor = 0;
     let mut seen = Vec::new();
     while cursor < head {
-        let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
+        let missed = pages.missed((school.room, HOLDING), &view, cursor, head).await.unwrap();
         assert!(missed.until > cursor, "each page goes on");
         seen.extend(missed.entries.iter().map(|entry| (entry.seq, entry.event.n.unwrap(), entry.thread)));
         cursor = missed.until;
@@ -445,7 +448,7 @@ async fn pages_are_read_once_however_many_ask(ground: Ground) {
         let (pages, room) = (pages.clone(), school.room);
         let person = if reader % 2 == 0 { school.ana } else { school.ben };
         let view = places::of_person(log.db(), person).await.unwrap().remove(0).view;
-        readers.spawn(async move { pages.missed(room, &view, 3, head).await.unwrap() });
+        readers.spawn(async move { pages.missed((room, HOLDING), &view, 3, head).await.unwrap() });
     }
     for missed in readers.join_all().await {
         assert_eq!((missed.entries.len(), missed.until), (20, head));
@@ -459,10 +462,25 @@ async fn pages_are_read_once_however_many_ask(ground: Ground) {
     log.append(change(&school, school.teacher, edit)).await.unwrap();
     pages.forget_message(school.room, Some(conversation), head + 1);
     let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
-    pages.missed(school.room, &view, 3, head).await.unwrap();
+    pages.missed((school.room, HOLDING), &view, 3, head).await.unwrap();
     assert_eq!(pages.reads(), 1, "that page does not show it");
     pages.forget_room(school.room);
     assert_eq!(pages.bytes(), 0);
+}
+
+/// A page that ends where its reader believed the log to end holds for that reader's log alone.
+async fn what_was_read_of_a_log_that_was_put_back_is_not_served_of_the_other(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let view = places::of_person(log.db(), school.teacher).await.unwrap().remove(0).view;
+    let pages = Pages::new(log.db().clone(), 1 << 20);
+    let head = log_head(&log, &school).await;
+    // What this reader knew of was in the log before a copy was put back.
+    let gone = pages.missed((school.room, HOLDING), &view, 0, head + 50).await.unwrap();
+    assert_eq!((gone.entries.len() as i64, gone.until), (head, head + 50));
+    log.append(post(&school, school.teacher, Address::Announcements, "since")).await.unwrap();
+    let missed = pages.missed((school.room, Holding(2)), &view, 0, head + 1).await.unwrap();
+    assert_eq!((missed.entries.len() as i64, missed.until), (head + 1, head + 1));
 }
 
 async fn pages_are_bounded_in_bytes(ground: Ground) {
@@ -486,7 +504,7 @@ async fn pages_are_bounded_in_bytes(ground: Ground) {
     for _ in 0..2 {
         let (mut cursor, mut seen) = (0, 0);
         while cursor < head {
-            let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
+            let missed = pages.missed((school.room, HOLDING), &view, cursor, head).await.unwrap();
             seen += missed.entries.len() as i64;
             cursor = missed.until;
             assert!(pages.bytes() <= most, "{} bytes are kept", pages.bytes());
@@ -506,9 +524,9 @@ async fn a_page_that_ends_at_the_head_goes_on_when_the_head_does(ground: Ground)
         log.append(post(&school, school.teacher, Address::Announcements, &format!("{round}"))).await.unwrap();
         let head = log_head(&log, &school).await;
         // What this node has not heard of yet is never served.
-        let nothing = pages.missed(school.room, &view, cursor, head - 1).await.unwrap();
+        let nothing = pages.missed((school.room, HOLDING), &view, cursor, head - 1).await.unwrap();
         assert!(nothing.entries.is_empty());
-        let missed = pages.missed(school.room, &view, cursor, head).await.unwrap();
+        let missed = pages.missed((school.room, HOLDING), &view, cursor, head).await.unwrap();
         let texts: Vec<&str> = missed
             .entries
             .iter()
@@ -546,7 +564,7 @@ async fn a_kind_of_a_newer_version_is_passed_on_by_its_columns(ground: Ground) {
     let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
     let pages = Pages::new(log.db().clone(), 1 << 20);
     let shown = async |head| {
-        let missed = pages.missed(school.room, &view, 4, head).await.unwrap().entries;
+        let missed = pages.missed((school.room, HOLDING), &view, 4, head).await.unwrap().entries;
         let entry = missed.iter().find(|entry| entry.event.id == id).unwrap();
         assert_eq!((entry.seq, entry.root_seq, &entry.event.body), (5, 4, &EventBody::Unknown));
         serde_json::from_slice::<serde_json::Value>(entry.payload(homeroom::log::Sight::Full).unwrap()).unwrap()

@@ -13,7 +13,7 @@ use homeroom::bus::{Bus, News, Waiting};
 use homeroom::config::Config;
 use homeroom::db::{Db, Location};
 use homeroom::live::listening::Listening;
-use homeroom::live::tail::Tails;
+use homeroom::live::tail::{Held, Tails};
 use homeroom::log::bell::Bell;
 use homeroom::log::{Append, Log, Sight, What, read};
 use homeroom::trace::Traces;
@@ -22,7 +22,9 @@ use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// What was read of one room is shown while another room's page is still being read: kept until that one is there, it would show messages
 /// as they were, and not as they stand.
@@ -166,7 +168,7 @@ async fn what_was_taken_back_while_a_node_was_stopped_is_known_before_it_deliver
     let bell = Bell::begin(db.clone()).await.unwrap();
     let tails = Tails::new(db, Arc::new(Silent), true, Traces::off());
     let mut listening = Listening::new(bell, tails.clone());
-    let before = tails.hold(school.room, 0).await.unwrap();
+    let before = tails.hold(school.room, 0).await.unwrap().head;
     announce(&log, &school).await;
     listening.look().await.unwrap();
     eventually("it is known", || async { tails.head(school.room).unwrap().seq == before.seq + 1 }).await;
@@ -209,19 +211,10 @@ async fn what_is_suspected_while_a_tail_is_filled_is_looked_at_again() {
     let mut direct = PgConnection::connect(&database).await.unwrap();
     let head = announce(&log, &school).await;
     proxy.hold_answers(true);
-    let (asked,): (chrono::DateTime<chrono::Utc>,) =
-        sqlx::query_as("SELECT clock_timestamp()").fetch_one(&mut direct).await.unwrap();
+    let asked = now(&mut direct).await;
     tails.ring(room, head);
-    let read = "SELECT COUNT(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE '%e.seq > $2%' AND state = 'idle' AND query_start > $1";
-    loop {
-        let (read,): (i64,) = sqlx::query_as(read).bind(asked).fetch_one(&mut direct).await.unwrap();
-        if read > 0 {
-            break;
-        }
-        assert_eq!(tails.head(room).unwrap().seq, known, "no answer has come yet");
-        tokio::task::yield_now().await;
-    }
+    was_asked(&mut direct, "%e.seq > $2%", asked).await;
+    assert_eq!(tails.head(room).unwrap().seq, known, "no answer has come yet");
     for text in [
         "UPDATE event SET id = gen_random_uuid() WHERE room_id = $1 AND seq >= $2",
         "UPDATE room SET last_event_id = (SELECT id FROM event WHERE room_id = $1 AND seq = last_seq) WHERE id = $1 AND last_seq > $2",
@@ -234,4 +227,122 @@ async fn what_is_suspected_while_a_tail_is_filled_is_looked_at_again() {
     tails.accept(&contradicts);
     proxy.hold_answers(false);
     eventually("it is read again", || async { tails.counts().rewritten.load(Relaxed) == 1 }).await;
+}
+
+/// The database's clock.
+async fn now(on: &mut PgConnection) -> DateTime<Utc> {
+    let (now,): (DateTime<Utc>,) = sqlx::query_as("SELECT clock_timestamp()").fetch_one(on).await.unwrap();
+    now
+}
+
+/// Waits until PostgreSQL has answered such a statement: it saw what was committed by then, wherever its answer is.
+async fn was_asked(on: &mut PgConnection, statement: &str, since: DateTime<Utc>) {
+    let text = "SELECT COUNT(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE $1 AND state = 'idle' AND query_start > $2";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let asked = sqlx::query_as(text).bind(statement).bind(since);
+        let (asked,): (i64,) = asked.fetch_one(&mut *on).await.unwrap();
+        if asked > 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never asked: {statement}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A node's tails, which hear of others by the bell alone and whose answers can be held back.
+struct Reading {
+    log: Log,
+    school: School,
+    proxy: Proxy,
+    tails: Tails,
+    listening: Listening,
+    direct: PgConnection,
+    _ground: Ground,
+}
+
+impl Reading {
+    async fn start() -> Self {
+        let ground = Ground::postgres().await;
+        let (log, database) = (log(&ground).await, url(&ground.location));
+        let school = School::open(&log).await;
+        let proxy = Proxy::start(&database).await;
+        let behind = Db::open(&Location::Postgres(proxy.url(&database))).await.unwrap();
+        let bell = Bell::begin(Db::open(&ground.location).await.unwrap()).await.unwrap();
+        let tails = Tails::new(behind, Arc::new(Silent), true, Traces::off());
+        let mut listening = Listening::new(bell, tails.clone());
+        listening.look().await.unwrap();
+        // So that a connection is there, and knows the statement: the next reading is one question and one answer.
+        tails.hold(RoomId::new(), 0).await.unwrap();
+        let direct = PgConnection::connect(&database).await.unwrap();
+        Self { log, school, proxy, tails, listening, direct, _ground: ground }
+    }
+
+    /// Begins to hold the room; its head has been read, and the answer is on its way.
+    async fn hold(&mut self) -> JoinHandle<Held> {
+        self.proxy.hold_answers(true);
+        let asked = now(&mut self.direct).await;
+        let (tails, room) = (self.tails.clone(), self.school.room);
+        let holding = tokio::spawn(async move { tails.hold(room, 0).await.unwrap() });
+        was_asked(&mut self.direct, "%last_event_id FROM room%", asked).await;
+        holding
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_bell_tells_while_a_room_is_read_is_read_too() {
+    let mut reading = Reading::start().await;
+    let room = reading.school.room;
+    let holding = reading.hold().await;
+    let first = announce(&reading.log, &reading.school).await;
+    reading.listening.look().await.unwrap();
+    reading.proxy.hold_answers(false);
+    assert_eq!(holding.await.unwrap().head.seq, first - 1, "it was read before");
+    let tails = reading.tails.clone();
+    let is_known = |seq: i64| {
+        let tails = tails.clone();
+        async move { tails.head(room).unwrap().seq == seq }
+    };
+    eventually("what was told while the head was read is known", || is_known(first)).await;
+
+    // The same while a hole is filled.
+    let second = announce(&reading.log, &reading.school).await;
+    reading.proxy.hold_answers(true);
+    let asked = now(&mut reading.direct).await;
+    reading.listening.look().await.unwrap();
+    was_asked(&mut reading.direct, "%e.seq > $2%", asked).await;
+    let third = announce(&reading.log, &reading.school).await;
+    reading.listening.look().await.unwrap();
+    assert_eq!(tails.head(room).unwrap().seq, first, "no answer has come yet");
+    reading.proxy.hold_answers(false);
+    assert_eq!((second, third), (first + 1, first + 2));
+    eventually("what was told while a hole was filled is known", || is_known(third)).await;
+}
+
+/// Who leaves while a room is read must not be given a seat by how the room was before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_while_a_room_is_read_has_left_when_it_is_held() {
+    let mut reading = Reading::start().await;
+    let holding = reading.hold().await;
+    let school = &reading.school;
+    let leaves = guardian(school.ana, school.anas_child, false);
+    reading.log.change_members(school.room, vec![leaves]).await.unwrap();
+    let left = read::head(reading.log.db(), school.room).await.unwrap().unwrap().0;
+    let asked = now(&mut reading.direct).await;
+    let mut listening = reading.listening;
+    let looking = tokio::spawn(async move { listening.look().await.unwrap() });
+    // It asks for members last, once it has taken in what was told; or for a connection to ask over, whose answer is held, too.
+    let direct = Mutex::new(reading.direct);
+    eventually("it has taken in what was told", || async {
+        let text = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
+                    AND (backend_start > $1 OR query_start > $1 AND query LIKE 'SELECT DISTINCT room_id%')";
+        let (asks,): (i64,) = sqlx::query_as(text).bind(asked).fetch_one(&mut *direct.lock().await).await.unwrap();
+        asks > 0
+    })
+    .await;
+    reading.proxy.hold_answers(false);
+    assert_eq!(holding.await.unwrap().head.seq, left);
+    looking.await.unwrap();
+    assert!(reading.tails.may_deliver());
 }

@@ -6,18 +6,14 @@
 
 use super::Tails;
 use crate::log::Entry;
+use crate::log::pages::Holding;
 use crate::log::read::{self, End};
 use homeroom_protocol::{ConversationId, RoomId};
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 /// Rooms asked for in one query: some thousand rows. A herd that comes to a node just started asks for hundreds of rooms at once, and one
 /// query for all of them could take longer than is waited for, again and again. What was learnt stays known.
 const AT_ONCE: usize = 64;
-
-/// One holding of a room.
-type Held = Arc<OnceCell<()>>;
 
 /// Of one room.
 #[derive(Debug, Default)]
@@ -74,15 +70,15 @@ impl Tails {
             for (room, conversation, end) in read::ends_in(&self.shared.db, &held).await? {
                 read.entry(room).or_default().push((conversation, end));
             }
-            for (room, held) in asked {
-                self.take_ends(room, &held, read.remove(&room).unwrap_or_default());
+            for (room, holding) in asked {
+                self.take_ends(room, holding, read.remove(&room).unwrap_or_default());
             }
         }
         Ok(())
     }
 
-    /// From here on what follows is noted, in each of the rooms that is held; gives what tells this holding of it from a later one.
-    fn ask_for_ends(&self, of: &[RoomId]) -> Vec<(RoomId, Held)> {
+    /// From here on what follows is noted, in each of the rooms that is held; gives which holding of it that is.
+    fn ask_for_ends(&self, of: &[RoomId]) -> Vec<(RoomId, Holding)> {
         let mut rooms = self.rooms();
         let mut asked = Vec::with_capacity(of.len());
         for room in of {
@@ -91,15 +87,15 @@ impl Tails {
                 if matches!(tail.ends, Ends::Unasked) {
                     tail.ends = Ends::Asked(HashMap::new());
                 }
-                asked.push((*room, tail.loading.clone()));
+                asked.push((*room, tail.holding));
             }
         }
         asked
     }
 
-    fn take_ends(&self, room: RoomId, held: &Held, read: Vec<(ConversationId, End)>) {
+    fn take_ends(&self, room: RoomId, holding: Holding, read: Vec<(ConversationId, End)>) {
         // A room that was let go and is held again has not noted all that was said since.
-        if let Some(tail) = self.rooms().get_mut(&room).filter(|tail| Arc::ptr_eq(&tail.loading, held)) {
+        if let Some(tail) = self.rooms().get_mut(&room).filter(|tail| tail.holding == holding) {
             tail.ends.learn(read);
         }
     }
@@ -113,6 +109,7 @@ mod tests {
     use crate::db::Db;
     use crate::trace::Traces;
     use homeroom_protocol::EventId;
+    use std::sync::Arc;
 
     fn end(seq: i64) -> End {
         End { seq, event: Some(EventId::new()) }
@@ -140,17 +137,17 @@ mod tests {
         let bus = Arc::new(Exchange::default().join(Arc::default()).0);
         let tails = Tails::new(Db::nowhere().unwrap(), bus, true, Traces::off());
         let (room, conversation) = (RoomId::new(), ConversationId::new());
-        let hold = || {
-            let tail = Tail { head: Some(Head { seq: 5, event: None }), ..Tail::default() };
+        let hold = |holding| {
+            let tail = Tail { holding: Holding(holding), head: Some(Head { seq: 5, event: None }), ..Tail::default() };
             tails.rooms().insert(room, tail);
             tails.ask_for_ends(&[room]).remove(0).1
         };
         // Read before the room was let go: what was said before it was held again is in neither.
-        let (earlier, held) = (hold(), hold());
-        tails.take_ends(room, &earlier, vec![(conversation, end(3))]);
+        let (earlier, held) = (hold(1), hold(2));
+        tails.take_ends(room, earlier, vec![(conversation, end(3))]);
         assert_eq!(tails.ends(room, &[conversation]), None);
         let now = end(5);
-        tails.take_ends(room, &held, vec![(conversation, now)]);
+        tails.take_ends(room, held, vec![(conversation, now)]);
         assert_eq!(tails.ends(room, &[conversation]), Some(vec![now]));
         assert!(tails.ask_for_ends(&[RoomId::new()]).is_empty(), "not held");
     }

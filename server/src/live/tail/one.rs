@@ -5,6 +5,7 @@
 
 use super::ends::Ends;
 use crate::log::Entry;
+use crate::log::pages::Holding;
 use crate::sabotage::{self, Sabotage};
 use homeroom_protocol::{EventBody, EventId};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +41,8 @@ impl Head {
 
 #[derive(Default)]
 pub(super) struct Tail {
+    /// Tells it from an earlier and a later tail of the same room.
+    pub(super) holding: Holding,
     pub(super) head: Option<Head>,
     pub(super) loading: Arc<OnceCell<()>>,
     pub(super) ring: VecDeque<Arc<Entry>>,
@@ -48,8 +51,12 @@ pub(super) struct Tail {
     pub(super) filling: bool,
     /// Something came too early and could not be kept.
     pub(super) dropped: bool,
-    /// Something came that follows another entry than the head: the log may have been put back to an earlier state.
+    /// The log has to be read once more, from now on: something came that follows another entry than the head, so that it may have been
+    /// put back to an earlier state; or the bell told of more while it was being read, which what was read may be too old to hold.
     pub(super) suspect: bool,
+    /// While its head is read: the log goes at least so far, and among what it holds are changes of membership. A head that is older is
+    /// not good enough for anybody to take a seat by.
+    pub(super) told: i64,
     pub(super) left_at: Option<Instant>,
     /// Where its conversations end.
     pub(super) ends: Ends,

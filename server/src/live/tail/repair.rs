@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Readings of a room in which something contradicts the log again and again; the next entry or the bell begins anew.
+/// Readings of a room in which something contradicts the log again and again, before whoever else waits for a reading has their turn.
 const FILLS: usize = 3;
 /// The shortest and the longest wait before a hole is tried to be filled again.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
@@ -29,7 +29,12 @@ impl Tails {
         {
             let mut rooms = self.rooms();
             let Some(tail) = rooms.get_mut(&room) else { return };
-            if tail.filling || tail.head.is_none_or(|known| known.seq >= head) {
+            if tail.head.is_some_and(|known| known.seq >= head) {
+                return;
+            }
+            // It is told once. Whoever is reading the log already may have asked before this was there.
+            if tail.filling || tail.head.is_none() {
+                tail.suspect = true;
                 return;
             }
             tail.filling = true;
@@ -58,13 +63,16 @@ impl Tails {
     /// shows the hole again. Meanwhile the room is being filled, so that this is done once for each.
     pub(super) async fn fill_patiently(&self, room: RoomId) {
         let mut pause = BACKOFF[0];
-        while let Err(error) = self.fill(room).await {
-            // The node has left.
-            if matches!(error, sqlx::Error::PoolClosed) {
-                return;
-            }
-            if pause == BACKOFF[0] {
-                tracing::warn!(%room, %error, "a hole can't be filled yet; it is tried again until it is");
+        loop {
+            match self.fill(room).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                // The node has left.
+                Err(sqlx::Error::PoolClosed) => return,
+                Err(error) if pause == BACKOFF[0] => {
+                    tracing::warn!(%room, %error, "a hole can't be filled yet; it is tried again until it is");
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF[1]);
@@ -72,39 +80,43 @@ impl Tails {
     }
 
     /// Reads what is missing from the log, beginning with the head itself: where the log holds another entry there, it is not
-    /// the log that this node knew.
+    /// the log that this node knew. Whether that was all, or there is more to read again.
     ///
     /// # Errors
     /// When the database does not answer; then it is the caller's to try again.
-    async fn fill(&self, room: RoomId) -> Result<(), sqlx::Error> {
-        let mut outcome = Ok(());
+    async fn fill(&self, room: RoomId) -> Result<bool, sqlx::Error> {
         for _ in 0..FILLS {
-            if let Some(tail) = self.rooms().get_mut(&room) {
+            match self.rooms().get_mut(&room).filter(|tail| tail.head.is_some()) {
                 // What is suspected while the log is read may be younger than what was read.
-                tail.suspect = false;
+                Some(tail) => tail.suspect = false,
+                // It was let go of, or is a later holding of the room, whose head is being read.
+                None => return Ok(true),
             }
-            outcome = self.fill_pages(room).await;
-            let is_suspected = self.rooms().get(&room).is_some_and(|tail| tail.suspect);
-            if outcome.is_err() || !is_suspected {
-                break;
+            self.fill_pages(room).await?;
+            match self.rooms().get_mut(&room).filter(|tail| tail.head.is_some()) {
+                Some(tail) if tail.suspect => {}
+                Some(tail) => {
+                    tail.filling = false;
+                    tail.dropped = false;
+                    // What came too early and still has no predecessor is in the log, and the bell tells of it.
+                    tail.early.clear();
+                    return Ok(true);
+                }
+                None => return Ok(true),
             }
         }
-        if outcome.is_ok()
-            && let Some(tail) = self.rooms().get_mut(&room)
-        {
-            tail.filling = false;
-            tail.dropped = false;
-            // What came too early and still has no predecessor is in the log: the next entry or the bell brings it.
-            tail.early.clear();
-        }
-        outcome
+        Ok(false)
     }
 
     /// Fills several rooms, some at once, and all of those to their end: a statement that is dropped costs its connection.
     async fn fill_each(&self, rooms: Vec<RoomId>) -> Result<(), sqlx::Error> {
         for some in rooms.chunks(AT_ONCE) {
             let filled = join_all(some.iter().map(|room| self.fill(*room))).await;
-            filled.into_iter().collect::<Result<(), sqlx::Error>>()?;
+            for (room, filled) in some.iter().zip(filled) {
+                if !filled? {
+                    self.ring(*room, i64::MAX);
+                }
+            }
         }
         Ok(())
     }
@@ -137,19 +149,20 @@ impl Tails {
     /// The room's log does not hold what this node knew of it: a backup was put back, or a standby without the last commits
     /// took over. Its sessions come back, find their positions unknown, and take a fresh snapshot.
     fn rewritten(&self, room: RoomId, known: Head) {
-        {
+        let holding = {
             let mut rooms = self.rooms();
             // Another task may have found it already.
             if rooms.get(&room).and_then(|tail| tail.head) != Some(known) {
                 return;
             }
-            rooms.remove(&room);
+            let Some(tail) = rooms.remove(&room) else { return };
             self.shared.pages.forget_room(room);
             self.shared.bus.release(room);
-        }
+            tail.holding
+        };
         tracing::warn!(%room, seq = known.seq, "the log is not the one that was known: its sessions start anew");
         self.shared.counts.rewritten.fetch_add(1, Ordering::Relaxed);
-        self.tell_all(&ToWorker::Rewritten(room));
+        self.tell_all(&ToWorker::Rewritten(room, holding));
     }
 
     /// Looks at every room that is held: whether the log still holds its head, and whether it went on. After the bell was not
@@ -203,6 +216,7 @@ impl Tails {
         for rung in rung.iter().filter(|rung| !is_read_now(rung)) {
             self.ring(rung.room, rung.head);
         }
+        self.note_told(rung.iter().filter(is_read_now));
         // The log goes less far than was known: mostly this node was faster than the bell, but it may have been put back.
         let fallen: Vec<(RoomId, Head)> = rung
             .iter()
@@ -221,6 +235,16 @@ impl Tails {
             }
         }
         Ok(())
+    }
+
+    /// Rooms whose head is just being read may be read as they were before this: they are read until they go as far.
+    fn note_told<'a>(&self, told: impl Iterator<Item = &'a Rung>) {
+        let mut rooms = self.rooms();
+        for rung in told {
+            if let Some(tail) = rooms.get_mut(&rung.room).filter(|tail| tail.head.is_none()) {
+                tail.told = tail.told.max(rung.head);
+            }
+        }
     }
 
     /// Whether a person's place in the room changed after `seq`, as far as this node has taken the log in.

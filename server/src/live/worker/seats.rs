@@ -8,7 +8,7 @@ use crate::live::Ending;
 use crate::live::room::{Room, Seat};
 use crate::live::session::Session;
 use crate::log::Place;
-use homeroom_protocol::{CloseCode, PersonId};
+use homeroom_protocol::{CloseCode, PersonId, RoomId};
 use std::rc::Rc;
 
 impl Worker {
@@ -48,28 +48,43 @@ impl Worker {
         mut place: Place,
     ) -> Result<Option<(Rc<Seat>, String)>, sqlx::Error> {
         let Some(person) = session.person() else { return Ok(None) };
-        let head = loop {
-            let head = self.node.tails.hold(place.room, self.number).await?;
+        let held = loop {
+            let held = self.node.tails.hold(place.room, self.number).await?;
             // The place was read before the room was held: what changed it in between would be missed.
             if !self.node.tails.place_changed(place.room, person, place.last_seq) {
-                break head;
+                break held;
             }
-            let places = self.arrivals.places(person).await?;
-            match places.into_iter().find(|other| other.room == place.room) {
-                Some(present) => place = present,
-                None => return Ok(None),
+            let places = self.arrivals.places(person).await;
+            let present = places.map(|places| places.into_iter().find(|other| other.room == place.room));
+            match present {
+                Ok(Some(present)) => place = present,
+                without => {
+                    self.let_go_unless_seated(place.room);
+                    return without.map(|_| None);
+                }
             }
         };
-        // No await between holding and this: the first entry after `head` finds the room, and the room a member.
-        let room = self
-            .rooms
-            .borrow_mut()
-            .entry(place.room)
-            .or_insert_with(|| Rc::new(Room::new(place.room, head.seq)))
-            .clone();
+        // No await between holding and this: the first entry after the head finds the room, and the room a member.
+        let room = match self.room(place.room) {
+            Some(room) if room.holding == held.holding => room,
+            earlier => {
+                // Its log was found to be another one; to be told so is on the way.
+                earlier.iter().for_each(|earlier| earlier.end_sessions());
+                let room = Rc::new(Room::new(place.room, held));
+                self.rooms.borrow_mut().insert(place.room, room.clone());
+                room
+            }
+        };
         let seat = Rc::new(Seat::new(session.clone(), room.clone(), place.view));
         room.add(seat.clone());
         Ok(Some((seat, place.title)))
+    }
+
+    /// The room was held for a seat that was not taken.
+    fn let_go_unless_seated(&self, room: RoomId) {
+        if self.room(room).is_none() {
+            self.node.tails.release(room, self.number);
+        }
     }
 
     /// Takes a seat away, and lets go of the room if it was the last one.
@@ -81,5 +96,76 @@ impl Worker {
             self.rooms.borrow_mut().remove(&room.id);
             self.node.tails.release(room.id, self.number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Location};
+    use crate::identity::LoggedIn;
+    use crate::instructions::posted;
+    use crate::live::instructions::node_on;
+    use crate::live::stream::Stream;
+    use crate::log::View;
+    use homeroom_protocol::{Address, Language, Role, RoomKind};
+    use std::sync::Arc;
+    use tokio::net::{TcpListener, TcpStream};
+    use uuid::Uuid;
+
+    /// More than a tail keeps in memory.
+    const MUCH: i64 = 200;
+
+    async fn somebody(worker: &Rc<Worker>, listener: &TcpListener) -> Rc<Session> {
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let session = Session::new(worker.clone(), Stream::Plain(stream), None);
+        let (person, login) = (PersonId::new(), Uuid::now_v7());
+        let who = LoggedIn { person, login, name: "Tea Cher".to_owned(), language: Language::english() };
+        *session.who.borrow_mut() = Some(who);
+        session
+    }
+
+    fn staff(room: RoomId) -> Place {
+        Place {
+            room,
+            kind: RoomKind::Class,
+            title: "Class 4B".to_owned(),
+            school: "S".to_owned(),
+            role: Role::Staff,
+            view: View::Staff { intervals: Box::default() },
+            last_seq: 0,
+        }
+    }
+
+    /// However a worker came to know too little of a room: whoever takes a seat before the last of those who are sent away has left would
+    /// else begin where they stopped, and never hear what lies between.
+    #[test]
+    fn who_comes_while_others_are_sent_away_finds_a_room_of_a_later_making() {
+        actix_rt::System::new().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let db = Db::open(&Location::Sqlite(folder.path().join("homeroom.db"))).await.unwrap();
+            let worker = Worker::start(Arc::new(node_on(db)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (id, tails) = (RoomId::new(), &worker.node.tails);
+            let first = somebody(&worker, &listener).await;
+            let (first, _) = worker.open_seat(&first, staff(id)).await.unwrap().unwrap();
+            // It did not fit into the inbox, and goes back further than is kept.
+            let missed = (1..=MUCH).map(|seq| Arc::new(posted(id, seq, Address::Announcements).unwrap()));
+            tails.accept(&missed.collect::<Vec<_>>());
+            worker.fall_behind();
+            assert!(first.session.has_ended() && first.room.seats.borrow().len() == 1, "sent away, and not gone yet");
+            let second = somebody(&worker, &listener).await;
+            let (second, _) = worker.open_seat(&second, Place { last_seq: MUCH, ..staff(id) }).await.unwrap().unwrap();
+            assert_eq!(second.room.head.get(), MUCH);
+            // Those who leave take nothing from who came.
+            worker.remove_seat(&first);
+            assert!(worker.room(id).is_some_and(|room| Rc::ptr_eq(&room, &second.room)));
+
+            // So when it was lost which rooms have another log than was known.
+            worker.give_up(&second.room);
+            let third = somebody(&worker, &listener).await;
+            let (third, _) = worker.open_seat(&third, Place { last_seq: MUCH, ..staff(id) }).await.unwrap().unwrap();
+            assert!(second.session.has_ended() && !Rc::ptr_eq(&second.room, &third.room));
+        });
     }
 }
