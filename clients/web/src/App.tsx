@@ -6,7 +6,6 @@
 import { useEffect, useState } from 'preact/hooks';
 import { place, store } from './page';
 import { ConversationPane, NotYours } from './conversation/Conversation';
-import { dropDrafts } from './conversation/drafts';
 import { Settings } from './identity/Settings';
 import { CodePage, LinkPage } from './identity/SignIn';
 import { t } from './i18n';
@@ -24,7 +23,6 @@ const LINK = /^\/i\/([^/]+)\/?$/;
 /** Signing in shows what is new to this device; nothing of whoever was here before may be left. */
 async function enter(): Promise<void> {
   await store.signedOut(true);
-  dropDrafts();
   history.replaceState(null, '', '/');
   dispatchEvent(new HashChangeEvent('hashchange'));
   store.phase.value = 'opening';
@@ -56,7 +54,6 @@ export function App() {
   if (store.phase.value === 'signed_out') return <CodePage entered={entered} said={said} />;
   if (store.phase.value === 'opening') return <Opening />;
   const leave = () => {
-    dropDrafts();
     location.hash = '';
     setSaid(t.signedOut);
   };

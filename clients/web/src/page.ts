@@ -1,9 +1,11 @@
 /** The one store of this page, and where it is in it. Owns: the address in the bar. Refuses to know: what is there. */
 import { computed, signal } from '@preact/signals';
+import { dropDrafts } from './conversation/drafts';
 import type { ConversationId, RoomId } from './protocol';
 import { Store } from './store/store';
 
-export const store = new Store();
+// However a sign-in ends, by hand, from elsewhere or in another page: what was half written goes with what was sent.
+export const store = new Store(undefined, undefined, dropDrafts);
 
 export type Place =
   | { page: 'home' }

@@ -67,9 +67,12 @@ export class Store {
   #again = false;
   /** Counts sign-ins: what was asked for in an earlier one is not for the eyes of the next. */
   #visit = 0;
+  readonly #forgetMore: () => void;
 
-  constructor(storage = new Storage(), surroundings?: Surroundings) {
+  /** `forgetMore` is called when a sign-in is over: it forgets what the screens keep on the device by themselves. */
+  constructor(storage = new Storage(), surroundings?: Surroundings, forgetMore: () => void = () => undefined) {
     this.#storage = storage;
+    this.#forgetMore = forgetMore;
     this.#keeper = new Keeper(storage, {
       you: () => this.you.value,
       rooms: () => this.rooms.value,
@@ -148,6 +151,8 @@ export class Store {
     tell('leaving');
     this.#letGo();
     await this.#keeper.clear();
+    // Again: somebody may have written on until now.
+    this.#forgetMore();
     tell('left');
     batch(() => {
       this.you.value = null;
@@ -160,11 +165,12 @@ export class Store {
     });
   }
 
-  /** Ends the connection, and forgets what was about to be stored. */
+  /** Ends the connection, and forgets what was about to be stored, and what only the screens know of. */
   #letGo(): void {
     this.connection.stop();
     this.#visit += 1;
     this.#keeper.letGo();
+    this.#forgetMore();
   }
 
   /** Changes the person's language; what is shown follows. */

@@ -41,7 +41,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-function scene(factory = new IDBFactory()) {
+function scene(factory = new IDBFactory(), forgetMore?: () => void) {
   const sockets: FakeSocket[] = [];
   const storage = new Storage('t', factory);
   const store = new Store(storage, {
@@ -51,7 +51,7 @@ function scene(factory = new IDBFactory()) {
       return socket as unknown as WebSocket;
     },
     random: () => 0,
-  });
+  }, forgetMore);
   opened.push(store);
   const live = async (position: string | null = null) => {
     await until('a socket', () => sockets.at(-1)?.closed === false);
@@ -180,11 +180,14 @@ it('what is written without a line is sent after the welcome', async () => {
 });
 
 it('a sign-in that is over forgets all that is on the device', async () => {
-  const { store, storage, live } = scene();
+  const forgetMore = vi.fn();
+  const { store, storage, live } = scene(undefined, forgetMore);
   await store.open();
   const socket = await live();
   socket.says({ type: 'event', ...posted(1) });
+  expect(forgetMore).not.toHaveBeenCalled();
   socket.onclose?.({ code: 4401 });
+  expect(forgetMore, 'at once: the device may be slow, or hang').toHaveBeenCalledOnce();
   await until('signed out', () => store.phase.value === 'signed_out');
   expect(store.conversations.value.size).toBe(0);
   expect((await storage.load()).conversations).toEqual([]);
