@@ -4,12 +4,15 @@ Owns: running the programs that can judge it (haproxy, promtool, systemd-analyze
 it serves anybody (server/tests/it/nginx.rs and the chaos run send clients through it), Docker and Kubernetes (see README.md).
 """
 
+import http.client
 import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 import yaml
@@ -24,6 +27,28 @@ FILES = [file for file in sorted(HERE.rglob("*")) if file.is_file() and file.suf
 def run(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
     return done.returncode, done.stdout + done.stderr
+
+
+def free_port():
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        return any_port.getsockname()[1]
+
+
+def ask(port, path):
+    """What is answered does not matter; that it is, does."""
+    deadline = time.monotonic() + 20
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        finally:
+            connection.close()
 
 
 def documents(name):
@@ -50,6 +75,30 @@ class Programs(unittest.TestCase):
         status, said = run("/usr/sbin/haproxy", "-c", "-f", HERE / "haproxy.cfg")
         self.assertEqual(status, 0, said)
         self.assertNotIn("WARNING", said)
+
+    def test_haproxy_logs_no_invitation(self):
+        port, nowhere = free_port(), free_port()
+        text = (HERE / "haproxy.cfg").read_text().replace("bind :80", f"bind 127.0.0.1:{port}")
+        text = re.sub(r"10\.0\.0\.1\d:8080", f"127.0.0.1:{nowhere}", text)
+        # As somebody has it who wants to see requests.
+        text = text.replace("global\n", "global\n    log stdout format raw local0\n")
+        text = text.replace("defaults\n", "defaults\n    log global\n    option httplog\n")
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "haproxy.cfg"
+            file.write_text(text)
+            with subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", file], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  text=True) as haproxy:
+                try:
+                    for path in ("/i/SECRET", "/i/SECRET?more", "/logged"):
+                        ask(port, path)
+                    said = ""
+                    while "/logged" not in said:
+                        line = haproxy.stdout.readline()
+                        self.assertNotEqual(line, "", said)
+                        said += line
+                finally:
+                    haproxy.kill()
+        self.assertNotIn("SECRET", said)
 
     def test_systemd_takes_the_unit_and_finds_little_exposed(self):
         unit = (HERE / "homeroom.service").read_text()
@@ -173,7 +222,10 @@ class Form(unittest.TestCase):
         self.assertEqual({name for name in named if not name.startswith("./")}, set(compose["volumes"]))
 
     def test_kubernetes_parts_fit_together(self):
-        parts = {part["kind"]: part for part in documents("kubernetes/homeroom.yaml")}
+        documented = documents("kubernetes/homeroom.yaml")
+        # Two are Ingresses; the one of all paths comes first.
+        parts = {part["kind"]: part for part in reversed(documented)}
+        self.assertEqual(len(documented), 5)
         self.assertEqual(set(parts), {"Deployment", "Service", "PodDisruptionBudget", "Ingress"})
         deployment = parts["Deployment"]["spec"]
         pod = deployment["template"]["spec"]
@@ -202,6 +254,10 @@ class Form(unittest.TestCase):
         backend = rule["http"]["paths"][0]["backend"]["service"]
         self.assertEqual(backend["name"], parts["Service"]["metadata"]["name"])
         self.assertEqual(variables["HOMEROOM_PUBLIC_URL"]["value"], f"https://{rule['host']}")
+        invitations = documented[-1]
+        self.assertEqual(invitations["metadata"]["annotations"]["nginx.ingress.kubernetes.io/enable-access-log"], "false")
+        rule["http"]["paths"][0]["path"] = "/i/"
+        self.assertEqual(invitations["spec"], ingress["spec"])
 
 
 def image_drain():

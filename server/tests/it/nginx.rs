@@ -1,8 +1,9 @@
-//! nginx before two nodes, by the very file that `deploy/` offers: signing in, a WebSocket, limits by address, a node that drains, TLS.
+//! nginx before two nodes, by the very file that `deploy/` offers: signing in, a WebSocket, limits by address, a node that drains, TLS,
+//! and what it must not log.
 //!
 //! Owns: starting nginx with that file on free ports, and a certificate for it. Refuses to know: HAProxy (see the load test's cluster).
 
-use crate::node::{Ground, School, connect, free_port, http, repository};
+use crate::node::{Ground, School, connect, eventually, free_port, http, repository};
 use homeroom::app::{self, Running};
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
@@ -47,10 +48,10 @@ impl Nginx {
         }
         std::fs::write(folder.join("homeroom.conf"), ours).unwrap();
         // What Debian's own nginx.conf says around it, as far as it matters. One process, so that none outlives the test.
-        let around = "daemon off; master_process off; user root; pid nginx.pid; error_log stderr;
+        let around = "daemon off; master_process off; user root; pid nginx.pid; error_log error.log;
             events { worker_connections 512; }
             http {
-                access_log off;
+                access_log access.log;
                 client_body_temp_path body; proxy_temp_path proxy;
                 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
                 include homeroom.conf;
@@ -203,9 +204,40 @@ async fn nginx_speaks_tls_and_keeps_the_host_by_which_pages_are_believed() {
     assert!(own.starts_with("HTTP/1.1 101") && own.contains("homeroom.v1"), "{own}");
     let foreign = upgraded("https://evil.example");
     assert!(foreign.starts_with("HTTP/1.1 403"), "{foreign}");
+    // The page of an invitation comes from a node like all others, though nginx treats it differently.
+    let page = nginx.over_tls(folder, "/i/x", &[]);
+    let any = nginx.over_tls(folder, "/", &[]);
+    assert_eq!((page.lines().next(), page.lines().last()), (any.lines().next(), any.lines().last()));
+    assert_eq!(page.matches("referrer-policy: no-referrer").count(), 1, "{page}");
     drop(nginx);
     one.stop().await;
     other.stop().await;
+}
+
+/// Behind it is nobody: then nginx has something to say in both of its logs, and answers by itself.
+#[tokio::test]
+async fn neither_log_of_nginx_holds_an_invitation() {
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = Nginx::start(folder.path(), &[SocketAddr::from(([127, 0, 0, 1], free_port()))]);
+    let _before = http();
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let unsafe_port = nginx.unsafe_port;
+    for path in ["/i/SECRET", "/i/SECRET?more", "/logged"] {
+        let redirected = client.get(format!("http://127.0.0.1:{unsafe_port}{path}")).send().await.unwrap();
+        assert_eq!(redirected.status(), StatusCode::MOVED_PERMANENTLY);
+        let answer = client.get(nginx.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+        // Or the browser names the page to whatever it asks for next, if only its icon.
+        let referrers = answer.headers().get_all("referrer-policy").iter().collect::<Vec<_>>();
+        assert_eq!(referrers, if path == "/logged" { vec![] } else { vec!["no-referrer"] }, "{path}");
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    for name in ["access.log", "error.log"] {
+        eventually(name, async || read(name).contains("/logged")).await;
+        let said = read(name);
+        assert!(!said.contains("SECRET"), "{name}: {said}");
+    }
+    drop(nginx);
 }
 
 #[test]
