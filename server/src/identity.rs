@@ -1,12 +1,13 @@
 //! Who somebody is: invitations, signing in, and staying signed in.
 //!
 //! Owns: one-time links and codes, the tokens that follow them, and looking a token up. Secrets are stored as SHA-256.
-//! Refuses to know: rooms, and how a cookie travels (see `routes`).
+//! Refuses to know: rooms, and how a cookie travels (see `cookie` and `routes`).
 //!
 //! A link holds 256 bits. A code has eight letters of 20, about 35 bits: enough only because it is tried against one
 //! person's invitations, five times. So signing in by code takes the person's sign-in name too.
 
 pub mod arriving;
+pub mod cookie;
 pub mod limits;
 pub mod routes;
 pub mod secret;

@@ -88,7 +88,7 @@ pub fn app(
 > {
     let (_, document) =
         App::new().into_utoipa_app().openapi(document::Document::openapi()).service(routes()).split_for_parts();
-    let document = document::complete(&document);
+    let document = document::complete(&document, api.is_encrypted);
     let methods = document::Methods::of(&document);
     let document = web::Bytes::from(document.to_string());
     let app = App::new()

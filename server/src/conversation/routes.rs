@@ -24,7 +24,7 @@ pub async fn get_home(api: web::Data<Api>, request: HttpRequest, viewer: Viewer)
     let you = You { person: viewer.0.person, name: viewer.0.name, language: viewer.0.language };
     let mut response = HttpResponse::Ok();
     // Every visit begins here.
-    if let Some(cookie) = api.renewed_cookie(&request) {
+    for cookie in api.renewed_cookie(&request) {
         response.cookie(cookie);
     }
     Ok(response.json(Home { you, rooms }))

@@ -1,13 +1,12 @@
 //! Signing in and out over HTTP, and the extractor that proves who asks.
 //!
-//! Owns: the cookie, the bearer header, and where a state-changing request may come from.
-//! Refuses to know: how secrets are stored.
+//! Owns: when the cookie is given, the bearer header, and where a state-changing request may come from.
+//! Refuses to know: how secrets are stored, and what the cookie looks like (see `cookie`).
 
-use super::{LoggedIn, Login};
+use super::{LoggedIn, Login, cookie};
 use crate::error::HttpFault;
-use crate::live::socket::COOKIE;
 use crate::web::Api;
-use actix_web::cookie::{Cookie, SameSite, time::Duration};
+use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, get, patch, post, web};
@@ -19,8 +18,6 @@ use std::pin::Pin;
 
 /// Where a browser says that a request comes from.
 const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-fetch-site");
-/// How long a browser keeps the cookie after it was last given. The server decides whether it is still worth anything.
-const COOKIE_KEPT: Duration = Duration::days(30);
 /// A wrong code is answered no sooner: how long the database worked would tell whether there is such a name.
 const REFUSAL: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -52,7 +49,7 @@ fn token(request: &HttpRequest) -> Option<String> {
     let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match bearer.and_then(|value| value.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim().to_owned()),
-        _ => request.cookie(COOKIE).map(|cookie| cookie.value().to_owned()),
+        _ => cookie::token(request.headers()),
     }
 }
 
@@ -68,12 +65,8 @@ pub async fn sign_in_with_link(
     api.from_own_page(&request)?;
     take(&api, &request, None)?;
     let login = super::sign_in_with_link(api.db(), &body.secret).await?;
-    answer(
-        &api,
-        login,
-        body.keep,
-        "This link was used, has run out, or is not complete. Ask your school for a new one.",
-    )
+    let refusal = "This link was used, has run out, or is not complete. Ask your school for a new one.";
+    answer(&api, login, body.keep, refusal)
 }
 
 /// Uses up a one-time code.
@@ -135,7 +128,9 @@ fn answer(api: &Api, login: Option<Login>, keep: Keep, refusal: &str) -> Result<
     let token = match keep {
         Keep::Token => Some(login.token.reveal().to_owned()),
         Keep::Cookie => {
-            response.cookie(api.cookie(login.token.reveal().to_owned(), COOKIE_KEPT));
+            for cookie in cookie::keeping(login.token.reveal(), api.is_encrypted) {
+                response.cookie(cookie);
+            }
             None
         }
     };
@@ -153,7 +148,11 @@ pub async fn sign_out(api: web::Data<Api>, request: HttpRequest, viewer: Viewer)
     api.from_own_page(&request)?;
     super::sign_out(api.db(), viewer.0.login).await?;
     api.node.signed_out(viewer.0.login);
-    Ok(HttpResponse::NoContent().cookie(api.cookie(String::new(), Duration::ZERO)).finish())
+    let mut response = HttpResponse::NoContent();
+    for cookie in cookie::forgotten(api.is_encrypted) {
+        response.cookie(cookie);
+    }
+    Ok(response.finish())
 }
 
 /// Who is signed in.
@@ -179,24 +178,14 @@ pub async fn change_me(
 }
 
 impl Api {
-    /// The sign-in cookie: not for scripts, not for other sites, and only over TLS where there is any.
-    fn cookie(&self, value: String, max_age: Duration) -> Cookie<'static> {
-        Cookie::build(COOKIE, value)
-            .path("/")
-            .http_only(true)
-            .same_site(SameSite::Lax)
-            .secure(self.is_encrypted)
-            .max_age(max_age)
-            .finish()
-    }
-
-    /// The cookie again, for a browser that signed in with it: a sign-in that is used lasts, so its cookie must too.
+    /// The cookie again, for a browser that signed in with it.
     #[must_use]
-    pub fn renewed_cookie(&self, request: &HttpRequest) -> Option<Cookie<'static>> {
+    pub fn renewed_cookie(&self, request: &HttpRequest) -> Vec<Cookie<'static>> {
         if request.headers().contains_key(header::AUTHORIZATION) {
-            return None;
+            return Vec::new();
         }
-        request.cookie(COOKIE).map(|cookie| self.cookie(cookie.value().to_owned(), COOKIE_KEPT))
+        let token = cookie::token(request.headers());
+        token.iter().flat_map(|token| cookie::keeping(token, self.is_encrypted)).collect()
     }
 
     /// A request that changes something must come from a page of this server, if it comes from a browser at all.

@@ -9,18 +9,15 @@ use super::session::Session;
 use super::stream::Stream;
 use super::worker::Worker;
 use crate::accepted::Accepted;
+use crate::identity::cookie;
 use actix_codec::Framed;
 use actix_http::h1;
 use actix_http::{Request, header};
-use actix_web::cookie::Cookie;
 use homeroom_protocol::SUBPROTOCOL;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
-
-/// The name of the cookie that browsers sign in with.
-pub const COOKIE: &str = "homeroom_login";
 
 /// One worker's service for upgrade requests.
 #[derive(Clone)]
@@ -49,7 +46,7 @@ impl Upgrades {
                 if say(&mut stream, &answer).await.is_ok() {
                     let mut early = parts.read_buf.to_vec();
                     let Ok(stream) = Stream::new(stream.into_way(), &mut early) else { return };
-                    let session = Session::new(self.0.clone(), stream, cookie(&request));
+                    let session = Session::new(self.0.clone(), stream, cookie::token(request.head().headers()));
                     actix_rt::spawn(session.run(early));
                 }
             }
@@ -109,14 +106,4 @@ impl Upgrades {
 async fn say(stream: &mut Accepted, answer: &str) -> std::io::Result<()> {
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await
-}
-
-/// The sign-in cookie's value.
-fn cookie(request: &Request) -> Option<String> {
-    let cookies = request.head().headers().get_all(header::COOKIE).filter_map(|value| value.to_str().ok());
-    cookies
-        .flat_map(|value| value.split(';'))
-        .filter_map(|pair| Cookie::parse(pair.trim()).ok())
-        .find(|cookie| cookie.name() == COOKIE)
-        .map(|cookie| cookie.value().to_owned())
 }

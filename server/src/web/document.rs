@@ -3,7 +3,7 @@
 //! Owns: how one signs in, the answers that any route may give, the paths of health, and which methods a path has.
 //! Refuses to know: what the routes do.
 
-use crate::live::socket::COOKIE;
+use crate::identity::cookie;
 use actix_web::dev::ResourceDef;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
@@ -16,11 +16,11 @@ use utoipa::OpenApi;
 ))]
 pub(super) struct Document;
 
-/// The document of these routes, completed.
-pub(super) fn complete(document: &utoipa::openapi::OpenApi) -> Value {
+/// The document of these routes, completed, as this server is reached.
+pub(super) fn complete(document: &utoipa::openapi::OpenApi, is_encrypted: bool) -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["components"]["securitySchemes"] = json!({
-        "cookie": { "type": "apiKey", "in": "cookie", "name": COOKIE,
+        "cookie": { "type": "apiKey", "in": "cookie", "name": cookie::name(is_encrypted),
                     "description": "What browsers have after signing in. A request that changes something must come from Homeroom's own page." },
         "bearer": { "type": "http", "scheme": "bearer",
                     "description": "What signing in gives to whoever asks for a token (`keep: token`)." },

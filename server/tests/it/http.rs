@@ -32,6 +32,7 @@ async fn a_link_works_once_and_only_by_a_post(ground: Ground) {
     assert_eq!(first.status(), StatusCode::OK, "a mail scanner's GET has not used it up");
     let cookie = first.headers()["set-cookie"].to_str().unwrap().to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
+    assert!(cookie.starts_with("homeroom_login="), "a browser refuses the other name over plain http: {cookie}");
     assert_eq!(first.json::<Value>().await.unwrap()["token"], Value::Null, "a browser's script never sees it");
     assert_eq!(use_up().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     let value = cookie.split(';').next().unwrap();

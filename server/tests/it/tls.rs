@@ -9,7 +9,7 @@ use homeroom_protocol::{Address, Draft, Language, PersonId};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -53,11 +53,30 @@ fn trusting(root: &str) -> Arc<rustls::ClientConfig> {
 }
 
 async fn connect(address: SocketAddr, root: &str) -> Result<Socket, Box<dyn std::error::Error>> {
+    connect_with(address, root, "").await
+}
+
+async fn connect_with(address: SocketAddr, root: &str, cookies: &str) -> Result<Socket, Box<dyn std::error::Error>> {
     let mut request = format!("wss://{address}/ws").into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", "homeroom.v1".parse()?);
+    request.headers_mut().insert("cookie", cookies.parse()?);
     let connector = Connector::Rustls(trusting(root));
     let (stream, _) = connect_async_tls_with_config(request, None, true, Some(connector)).await?;
     Ok(Socket::new(stream))
+}
+
+fn browser(root: &str) -> reqwest::Client {
+    let _provider = http();
+    let trusted = reqwest::Certificate::from_pem(root.as_bytes()).unwrap();
+    reqwest::Client::builder().tls_certs_only([trusted]).build().unwrap()
+}
+
+/// The cookies that an answer gives, in the order of their names.
+fn given(answer: &reqwest::Response) -> Vec<String> {
+    let mut given: Vec<_> =
+        answer.headers().get_all("set-cookie").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
+    given.sort();
+    given
 }
 
 async fn session(node: &Node, root: &str, person: PersonId) -> Socket {
@@ -83,20 +102,75 @@ async fn pages_and_sessions_are_served_in_tls() {
     assert_eq!(ana.hear("event").await["n"], 2);
 
     // What HTTP says of it.
-    let _provider = http();
-    let trusted = reqwest::Certificate::from_pem(root.as_bytes()).unwrap();
-    let browser = reqwest::Client::builder().tls_certs_only([trusted]).build().unwrap();
+    let browser = browser(&root);
     let page = browser.get(format!("https://{address}/health/ready")).send().await.unwrap();
     assert_eq!(page.version(), reqwest::Version::HTTP_11);
     assert_eq!(page.headers()["strict-transport-security"], "max-age=31536000");
-    let invitation = homeroom::identity::invite(node.log().db(), school.ana).await.unwrap().unwrap();
-    let secret = json!({ "secret": invitation.secret.reveal(), "keep": "cookie" });
-    let signed_in = browser.post(format!("https://{address}/api/v1/sign-in/link")).json(&secret).send().await.unwrap();
-    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap();
-    assert!(cookie.contains("; Secure") && cookie.contains("HttpOnly"), "{cookie}");
     let metrics = format!("http://{}/metrics", node.running.metrics_address.unwrap());
     let metrics = http().get(metrics).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("homeroom_tls_certificate_ends_seconds 7258118400"), "{metrics}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_another_site_of_the_domain_has_set_does_not_make_anybody_write_as_somebody_else() {
+    let (node, _, root) = node().await;
+    let (school, url, browser) = (&node.school, node.running.url(), browser(&root));
+    let invitation = homeroom::identity::invite(node.log().db(), school.ana).await.unwrap().unwrap();
+    let secret = json!({ "secret": invitation.secret.reveal(), "keep": "cookie" });
+    let signed_in = browser.post(format!("{url}/api/v1/sign-in/link")).json(&secret).send().await.unwrap();
+    let first = given(&signed_in);
+    // The other is for nodes of the version before.
+    let [cookie, plain] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(format!("__Host-{plain}"), *cookie);
+    // What a browser asks of this prefix.
+    assert!(cookie.starts_with("__Host-homeroom_login=") && !cookie.contains("Domain"), "{cookie}");
+    assert!(cookie.contains("; Secure") && cookie.contains("; Path=/;") && cookie.contains("; HttpOnly"), "{cookie}");
+
+    // The other one is first in the header: its path may be longer.
+    let both = format!("homeroom_login={}; {}", node.token(school.ben), cookie.split(';').next().unwrap());
+    let get = async |path: &str| browser.get(format!("{url}{path}")).header("cookie", &both).send().await.unwrap();
+    assert_eq!(get("/api/v1/me").await.json::<Value>().await.unwrap()["name"], "Ana Silva");
+    let home = get("/api/v1/home").await;
+    assert_eq!(given(&home), first, "given again as it was");
+    let mut socket = connect_with(node.running.address, &root, &both).await.unwrap();
+    socket.say(json!({ "type": "hello", "positions": {} })).await;
+    assert_eq!(socket.hear("welcome").await["you"]["name"], "Ana Silva");
+
+    let sign_out = browser.post(format!("{url}/api/v1/sign-out")).header("cookie", &both).send().await.unwrap();
+    let gone = given(&sign_out);
+    assert_eq!(gone.len(), 2, "{gone:?}");
+    assert!(gone[0].starts_with("__Host-homeroom_login=;") && gone[1].starts_with("homeroom_login=;"), "{gone:?}");
+    // A browser takes even the end of such a cookie only as it took the cookie.
+    assert!(gone.iter().all(|cookie| cookie.contains("Max-Age=0") && cookie.contains("; Secure")), "{gone:?}");
+    assert_eq!(socket.closed().await, 4401);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn who_signed_in_before_cookies_were_bound_to_their_host_stays_signed_in() {
+    let (node, _, root) = node().await;
+    let (school, url, browser) = (&node.school, node.running.url(), browser(&root));
+    let before = format!("homeroom_login={}", node.token(school.ben));
+    let home = browser.get(format!("{url}/api/v1/home")).header("cookie", &before).send().await.unwrap();
+    // The earlier one stays: a node of the version before may be asked next.
+    let cookies = given(&home);
+    assert_eq!(cookies.len(), 2, "{cookies:?}");
+    assert!(cookies[0].starts_with(&format!("__Host-{before};")), "{cookies:?}");
+    assert!(cookies[1].starts_with(&format!("{before};")), "{cookies:?}");
+    assert_eq!(home.json::<Value>().await.unwrap()["you"]["name"], "Ben Okafor");
+    let mut socket = connect_with(node.running.address, &root, &before).await.unwrap();
+    socket.say(json!({ "type": "hello", "positions": {} })).await;
+    assert_eq!(socket.hear("welcome").await["you"]["name"], "Ben Okafor");
+    // Unless somebody else signs in.
+    let token_of = |cookie: &str| cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+    let invitation = homeroom::identity::invite(node.log().db(), school.ana).await.unwrap().unwrap();
+    let secret = json!({ "secret": invitation.secret.reveal(), "keep": "cookie" });
+    let sign_in = browser.post(format!("{url}/api/v1/sign-in/link")).header("cookie", &before).json(&secret);
+    let cookies = given(&sign_in.send().await.unwrap());
+    assert_eq!(cookies.len(), 2, "{cookies:?}");
+    assert_eq!(token_of(&cookies[0]), token_of(&cookies[1]), "the earlier one is replaced");
+    assert_ne!(token_of(&cookies[0]), node.token(school.ben));
     node.stop().await;
 }
 
