@@ -92,7 +92,9 @@ impl Session {
                     && ends.iter().all(|end| end.seq <= head && end.event.is_some())
                 {
                     let last = ends.iter().filter(|end| end.seq > after).max_by_key(|end| end.seq);
-                    return Ok(last.and_then(|end| end.event));
+                    if view.came_or_went_at().is_none_or(|came| last.is_some_and(|end| end.seq > came)) {
+                        return Ok(last.and_then(|end| end.event));
+                    }
                 }
             }
         }

@@ -302,7 +302,7 @@ pub async fn message(
 }
 
 /// The last event up to a seq that the member may know of, for a reader who starts there. Another one's id would tell when
-/// somebody else wrote.
+/// somebody else wrote. A guardian's own coming or going is such an event, too: from an earlier one they could not go on.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -317,6 +317,10 @@ pub async fn last_visible(db: &Db, room: RoomId, view: &View, until: i64) -> Res
     for conversation in conversations_of(room, *person, view) {
         let row = last_of_conversation(db, room, conversation, until).await?;
         last = last.max(row.filter(|(seq, ..)| *seq > after).map(|(seq, id, _)| (seq, id)));
+    }
+    let came = view.came_or_went_at().filter(|came| *came <= until && last.is_none_or(|(seq, _)| seq < *came));
+    if let Some(came) = came {
+        return Ok(at(db, &[(room, came)]).await?.remove(&room).and_then(|(event, _)| event));
     }
     Ok(last.map(|(_, id)| EventId(id)))
 }

@@ -121,6 +121,14 @@ impl View {
         intervals.iter().map(|interval| interval.after).min().unwrap_or(i64::MAX)
     }
 
+    /// The member's own entry in the log by which a guardian's stay changed last, where it was not the first: another child of theirs came
+    /// or went, or they left and are back.
+    #[must_use]
+    pub fn came_or_went_at(&self) -> Option<i64> {
+        let changed_at = self.changed_at();
+        (!self.is_staff() && self.first_after() < changed_at).then_some(changed_at)
+    }
+
     /// Whether the member is staff.
     #[must_use]
     pub fn is_staff(&self) -> bool {

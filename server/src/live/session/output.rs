@@ -157,6 +157,8 @@ impl Session {
                 Ok(more) => {
                     output.written += more;
                     output.since = Some(Instant::now());
+                    // It takes what it is sent. What it says is not read meanwhile, its answer to a ping, which waits behind all this, among that.
+                    self.heartbeat.set(self.heartbeat.get().heard());
                     if output.written >= output.waiting.len() {
                         *output = Output::default();
                         break;
@@ -188,12 +190,15 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::LoggedIn;
     use crate::live::instructions::node;
     use crate::live::stream::Stream;
     use crate::live::worker::Worker;
+    use homeroom_protocol::{Language, PersonId};
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
+    use uuid::Uuid;
 
     /// A session, and its other end.
     async fn connected() -> (Rc<Session>, TcpStream) {
@@ -236,6 +241,30 @@ mod tests {
         assert!(heard(&mut peer).is_empty());
         assert_eq!(heard_soon(&mut peer).await, b"alone");
         assert!(!session.is_blocked() && session.waiting() == 0);
+    }
+
+    /// A phone at the edge of its network, with much to catch up with.
+    #[actix_rt::test]
+    async fn who_takes_what_is_sent_is_there_however_slowly_and_who_takes_nothing_is_not() {
+        let (session, mut peer) = connected().await;
+        let (person, login) = (PersonId::new(), Uuid::now_v7());
+        let who = LoggedIn { person, login, name: "Ana Silva".to_owned(), language: Language::english() };
+        *session.who.borrow_mut() = Some(who);
+        session.worker.node.tails.cover(Instant::now(), Duration::from_secs(3_600));
+        session.put(&vec![b'x'; 64 * 1024 * 1024]);
+        let mut some = vec![0; 1024 * 1024];
+        for _ in 0..8 {
+            let before = session.waiting();
+            let until = Instant::now() + Duration::from_secs(20);
+            while session.waiting() == before && Instant::now() < until {
+                let _nothing_yet = peer.read(&mut some);
+                tokio::task::yield_now().await;
+            }
+            assert!(session.waiting() < before && session.is_blocked());
+            assert!(session.look().is_some(), "it is there, though it has said nothing");
+        }
+        let looks = (0..4).take_while(|_| session.look().is_some()).count();
+        assert!(looks < 4 && session.has_ended(), "it is not there");
     }
 
     #[actix_rt::test]
