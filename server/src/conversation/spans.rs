@@ -4,7 +4,12 @@
 
 use homeroom_protocol::{ProtectedSpan, SpanKind};
 
-/// The protected spans of a text, in order, counted in Unicode scalar values.
+/// Spans found in one text. A long letter with a table of dates and prices has some 100; a text of nothing but digits and blanks would have
+/// 4,000, and its spans would be twenty times as long as itself wherever it is stored, kept and sent.
+pub const MOST: usize = 256;
+
+/// The protected spans of a text, in order, counted in Unicode scalar values. Of more than [`MOST`] those stay that cost most when they are
+/// lost: links, then dates and times, then numbers, and of one kind the first.
 #[must_use]
 pub fn found(text: &str) -> Vec<ProtectedSpan> {
     let mut spans = Vec::new();
@@ -21,7 +26,23 @@ pub fn found(text: &str) -> Vec<ProtectedSpan> {
         }
         start += length;
     }
+    if spans.len() > MOST {
+        // Sorting is stable: those of one kind stay in the order of the text.
+        spans.sort_by_key(|span| rank(span.kind));
+        spans.truncate(MOST);
+        spans.shrink_to_fit();
+        spans.sort_unstable_by_key(|span| span.start);
+    }
     spans
+}
+
+/// A link with one letter changed leads nowhere, or elsewhere. A translator writes a date in another order; digits it mostly leaves alone.
+fn rank(kind: SpanKind) -> u8 {
+    match kind {
+        SpanKind::Link => 0,
+        SpanKind::Name | SpanKind::Date | SpanKind::Unknown => 1,
+        SpanKind::Number => 2,
+    }
 }
 
 fn count(text: &str) -> u32 {
@@ -90,6 +111,26 @@ mod tests {
     #[test]
     fn digits_of_every_script_count() {
         assert_eq!(kinds("الغرفة ١٢ غدا"), vec![("١٢".to_owned(), SpanKind::Number)]);
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_numbers_has_spans_for_the_first_of_them() {
+        let spans = found(&"1 ".repeat(4_000));
+        assert_eq!(spans.len(), MOST);
+        assert_eq!(spans.last().map(|span| span.start), Some(2 * (MOST as u32 - 1)));
+    }
+
+    #[test]
+    fn of_too_many_the_links_stay_then_the_dates_and_all_are_in_order() {
+        let text = format!("{}{}{}", "7 ".repeat(300), "8:30 ".repeat(200), "https://a.example ".repeat(100));
+        let spans = found(&text);
+        let count = |kind| spans.iter().filter(|span| span.kind == kind).count();
+        assert_eq!((count(SpanKind::Link), count(SpanKind::Date), count(SpanKind::Number)), (100, MOST - 100, 0));
+        assert_eq!(spans.first().map(|span| span.start), Some(600), "the first of the dates");
+        assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
+        let mixed = found(&format!("{}https://a.example 8:30", "7 ".repeat(300)));
+        assert_eq!((mixed.len(), mixed[MOST - 3].kind), (MOST, SpanKind::Number));
+        assert_eq!((mixed[MOST - 2].kind, mixed[MOST - 1].kind), (SpanKind::Link, SpanKind::Date));
     }
 
     #[test]
