@@ -7,7 +7,8 @@ use super::sight::{Sight, Subject, Thread};
 use crate::trace::Context;
 use bytes::Bytes;
 use homeroom_protocol::{
-    Address, ConversationId, Event, EventBody, EventId, Message, PersonId, Role, RoomId, Timestamp,
+    Address, ConversationId, Envelope, Event, EventBody, EventId, Message, PersonId, ProtectedSpan, Role, RoomId,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -48,6 +49,13 @@ pub struct MemberEntry {
     /// What they may see begins after this seq.
     pub sees_after: i64,
 }
+
+/// A frame besides its text and spans: the names and ids.
+const FRAME_BYTES: usize = 512;
+/// A span in a frame: `{"start":1234,"end":1235,"kind":"number"},`.
+const SPAN_BYTES: usize = 42;
+/// An `Arc`'s two counters, and its place in a vector.
+const COUNTED_BYTES: usize = 24;
 
 /// The kinds of entries by their names in the table.
 pub mod kind {
@@ -245,13 +253,13 @@ impl Entry {
         }
     }
 
-    /// Bytes of the text that it shows.
+    /// Bytes that it takes in memory behind an [`Arc`](std::sync::Arc), its frame among them: whoever is shown it has that encoded.
+    /// An estimate, so that nothing is encoded to be counted.
     #[must_use]
-    pub fn text_bytes(&self) -> usize {
-        match &self.event.body {
-            EventBody::Unknown => self.full.get().map_or(0, Bytes::len),
-            _ => self.message().and_then(|message| message.envelope.as_ref()).map_or(0, |envelope| envelope.text.len()),
-        }
+    pub fn bytes(&self) -> usize {
+        let envelope = self.message().and_then(|message| message.envelope.as_ref());
+        let frame = self.full.get().map_or_else(|| FRAME_BYTES + envelope.map_or(0, encoded_bytes), Bytes::len);
+        COUNTED_BYTES + size_of::<Self>() + envelope.map_or(0, held_bytes) + frame
     }
 
     /// Whether it is of a kind that this version does not know, about an earlier message. Such a one may show the message's words
@@ -314,6 +322,29 @@ impl Entry {
     }
 }
 
+/// What an envelope holds beside its own size.
+fn held_bytes(envelope: &Envelope) -> usize {
+    let translated: usize = envelope.translations.values().map(|translation| translation.text.capacity()).sum();
+    envelope.text.capacity() + envelope.protected.capacity() * size_of::<ProtectedSpan>() + translated
+}
+
+/// What an envelope adds to its frame.
+fn encoded_bytes(envelope: &Envelope) -> usize {
+    let translated: usize = envelope.translations.values().map(|translation| json_bytes(&translation.text)).sum();
+    json_bytes(&envelope.text) + envelope.protected.len() * SPAN_BYTES + translated
+}
+
+/// A text's bytes inside a JSON string.
+fn json_bytes(text: &str) -> usize {
+    let of_byte = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        // \u0001
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(of_byte).sum()
+}
+
 fn encode(event: &Event) -> Bytes {
     // An event has string keys and finite numbers only; were it ever not so, the reader would get an empty object, which
     // every client ignores, and see the hole in `n`.
@@ -331,6 +362,64 @@ impl From<Address> for Thread {
         match address {
             Address::Announcements => Self::Announcements,
             Address::Private(about) => Self::Private(about),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::spans;
+    use homeroom_protocol::{ClientId, Draft, Language, SpanKind};
+    use std::sync::Arc;
+
+    fn posted(text: &str, protected: Vec<ProtectedSpan>) -> Entry {
+        let draft = Draft { language: Language::english(), text: text.to_owned(), protected };
+        let (room, id, at, address) = (RoomId::new(), EventId::new(), Timestamp::now(), Address::Announcements);
+        // As it is read from the log: a vector that grew may have room for twice of what is in it.
+        let body = serde_json::to_string(&draft.into_envelope(spans::found).unwrap()).unwrap();
+        let message = Message {
+            id,
+            n: 1,
+            author: PersonId::new(),
+            client_id: ClientId::new(),
+            at,
+            urgent: false,
+            envelope: serde_json::from_str(&body).unwrap(),
+            edited_at: None,
+            retracted_at: None,
+        };
+        let about = About { conversation: address.conversation(room), address, n: 1, root_seq: 1 };
+        Entry::of_message(room, 1, id, at, about, EventBody::Posted { message })
+    }
+
+    /// What it takes once it was shown.
+    fn real(entry: Entry) -> usize {
+        let entry = Arc::new(entry);
+        let envelope = entry.message().unwrap().envelope.as_ref().unwrap();
+        let spans = envelope.protected.capacity() * size_of::<ProtectedSpan>();
+        let frame = entry.payload(Sight::Full).unwrap().len();
+        3 * size_of::<usize>() + size_of::<Entry>() + envelope.text.capacity() + spans + frame
+    }
+
+    #[test]
+    fn what_an_entry_takes_is_known_within_a_factor_of_two() {
+        let written =
+            (0..1_000).map(|n| ProtectedSpan { start: 4 * n, end: 4 * n + 3, kind: SpanKind::Name }).collect();
+        for (what, text, protected) in [
+            ("a word", "yes".to_owned(), Vec::new()),
+            ("long, without a span", "x".repeat(8_000), Vec::new()),
+            ("of four bytes each", "😀".repeat(8_000), Vec::new()),
+            ("of what JSON escapes", format!("x{}", "\u{1}".repeat(7_999)), Vec::new()),
+            ("spans that are found", "1 ".repeat(4_000), Vec::new()),
+            ("spans and little else", "1 ".repeat(spans::MOST), Vec::new()),
+            ("spans that are written", "1 ".repeat(4_000), written),
+        ] {
+            let entry = posted(&text, protected);
+            let estimate = entry.bytes();
+            let real = real(entry);
+            println!("{what}: {estimate} estimated, {real} real");
+            assert!(estimate <= 2 * real && real <= 2 * estimate, "{what}: {estimate} estimated, {real} real");
         }
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::OnceCell;
 
-/// Entries kept in memory per held room. A reconnect after a few minutes finds what it missed here.
+/// Entries kept in memory per held room. A reconnect after a few minutes finds what it missed here. Short messages take 1.1 KB each, 140 KB
+/// a room. The longest that a frame can bring, 8,000 characters of four bytes with some 1,100 spans, takes 135 KB with its frame, so a room in
+/// which nothing else is said takes 17 MB.
 const RING: usize = 128;
 /// Entries that came before their predecessor. More than this, and the log is read instead.
 const EARLY: usize = 256;
