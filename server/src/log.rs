@@ -11,6 +11,7 @@ pub mod members;
 pub mod pages;
 pub mod places;
 pub mod read;
+pub mod rights;
 pub mod row;
 pub mod sight;
 

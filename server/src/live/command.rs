@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::bus::{News, Typing};
 use crate::conversation::spans;
 use crate::log::append::{Line, Turn};
-use crate::log::{Append, AppendError, Appended, MarkUp, Thread, View, What, read};
+use crate::log::{Append, AppendError, Appended, MarkUp, Thread, View, What, read, rights};
 use crate::trace::Step;
 use homeroom_protocol::{
     About, Address, ClientFrame, ClientId, CloseCode, ConversationId, Draft, ErrorCode, Fault, Limits, PersonId, Ref,
@@ -150,19 +150,19 @@ fn mark(session: &Rc<Session>, reference: Ref, room: RoomId, conversation: Conve
 
 fn typing(session: &Rc<Session>, reference: Ref, room: RoomId, to: Address) {
     let person = signed_in(session);
-    let conversation = to.conversation(room);
-    let thread = Thread::from(to);
-    // Whoever may see a conversation may write in it, but for announcements, where only staff write.
-    let may =
-        |seat: &Seat| seat.may_see_thread(thread) && (seat.view().is_staff() || matches!(thread, Thread::Private(_)));
-    if session.seat(room).is_some_and(|seat| may(&seat)) {
+    let (conversation, thread) = (to.conversation(room), Thread::from(to));
+    // As for a post, but that whom staff write to is not looked up: about nobody, they would tell one another.
+    let seat = session.seat(room).filter(|seat| seat.may_see_thread(thread));
+    let may = seat.ok_or_else(|| Fault::new(ErrorCode::Forbidden, "You are not in this room."));
+    if let Err(fault) = may.and_then(|seat| rights::may_write(&seat.view(), seat.room.kind, to)) {
+        return fail(session, reference, fault);
+    }
+    if session.may_tell_typing() {
         let typing = Typing { room, conversation, thread, person };
         session.worker.node.tails.typing(typing);
         session.worker.node.bus.publish(News::Typing(typing));
-        done(session, reference);
-    } else {
-        fail(session, reference, Fault::new(ErrorCode::Forbidden, "You can't write there."));
     }
+    done(session, reference);
 }
 
 fn history(

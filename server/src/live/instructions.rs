@@ -18,7 +18,7 @@ use crate::instructions::{NotCounted, counted, holds, posted, views};
 use crate::log::pages::Holding;
 use crate::log::{Entry, Listeners, Log, View};
 use crate::trace::Traces;
-use homeroom_protocol::{About, Address, RoomId};
+use homeroom_protocol::{About, Address, RoomId, RoomKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ pub(crate) fn run() -> Result<(), NotCounted> {
 async fn fan_out() -> Result<(), NotCounted> {
     let worker = Worker::start(Arc::new(node()?));
     let held = Held { head: Head { seq: 100, event: None }, holding: Holding::default() };
-    let room = Rc::new(Room::new(RoomId::new(), held));
+    let room = Rc::new(Room::new(RoomId::new(), RoomKind::Class, held));
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
     let listener = socket.listen(MEMBERS as u32)?;

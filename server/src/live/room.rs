@@ -15,7 +15,7 @@ use crate::bus::Typing;
 use crate::log::pages::Holding;
 use crate::log::{Entry, Interval, MarkUp, MemberEntry, Moved, Sight, Subject, Thread, View};
 use crate::sabotage::{self, Sabotage};
-use homeroom_protocol::{Role, RoomId, ServerFrame};
+use homeroom_protocol::{Role, RoomId, RoomKind, ServerFrame};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(super) struct Room {
     pub(super) id: RoomId,
     /// Which holding of the room by this node its entries come from.
     pub(super) holding: Holding,
+    /// What it belongs to, and so what may be said in it.
+    pub(super) kind: RoomKind,
     /// The last seq that this worker has taken in.
     pub(super) head: Cell<i64>,
     pub(super) seats: RefCell<Vec<Rc<Seat>>>,
@@ -125,8 +127,8 @@ struct Shared {
 }
 
 impl Room {
-    pub(super) fn new(id: RoomId, held: Held) -> Self {
-        Self { id, holding: held.holding, head: Cell::new(held.head.seq), seats: RefCell::default() }
+    pub(super) fn new(id: RoomId, kind: RoomKind, held: Held) -> Self {
+        Self { id, kind, holding: held.holding, head: Cell::new(held.head.seq), seats: RefCell::default() }
     }
 
     pub(super) fn add(&self, seat: Rc<Seat>) {

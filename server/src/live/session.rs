@@ -38,6 +38,8 @@ const PAUSE_READING: usize = 32 * 1024;
 const TURN: usize = 64;
 /// Commands under way at once.
 const IN_FLIGHT: usize = 64;
+/// Others are told that somebody types at most this often. Clients say so every 3 s.
+const TYPING: Duration = Duration::from_secs(2);
 /// Seconds from the upgrade to `hello`.
 const HELLO_SECONDS: usize = 10;
 /// A peer that takes nothing for so long is gone.
@@ -58,6 +60,8 @@ pub(super) struct Session {
     turns: OnceCell<Arc<Turns>>,
     allowance: Cell<Allowance>,
     in_flight: RefCell<Vec<Ref>>,
+    /// When others were last told that it types.
+    told_typing: Cell<Option<Instant>>,
     /// Whether the peer is still there.
     heartbeat: Cell<Heartbeat>,
     /// It was told where it starts.
@@ -97,6 +101,7 @@ impl Session {
             turns: OnceCell::new(),
             allowance: Cell::new(Allowance { commands: Limits::CURRENT.command_burst as f32, at: Instant::now() }),
             in_flight: RefCell::default(),
+            told_typing: Cell::new(None),
             heartbeat: Cell::default(),
             welcomed: Cell::new(false),
             looks_again: Cell::new(false),
@@ -241,6 +246,16 @@ impl Session {
             self.refuse(reference, fault);
         }
         allowed
+    }
+
+    /// Whether others are told that it types; notes that they are. Somebody types in one place at a time, and each time costs all who may
+    /// see the conversation, on every node: so it is counted over all of them, and nobody can go round it by changing places.
+    pub(super) fn may_tell_typing(&self) -> bool {
+        let may = self.told_typing.get().is_none_or(|told| told.elapsed() >= TYPING);
+        if may {
+            self.told_typing.set(Some(Instant::now()));
+        }
+        may
     }
 
     /// Notes that a command is under way; refuses a second one with the same ref, or too many.

@@ -4,10 +4,10 @@ use crate::node::{Ground, Node, Socket, connect, eventually, guardian, http, sta
 use crate::on_both_engines;
 use crate::raw::Raw;
 use futures_util::SinkExt;
-use homeroom_protocol::Address;
+use homeroom_protocol::{Address, RoomId};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -24,6 +24,8 @@ on_both_engines! {
     who_left_before_anything_was_said_and_is_back_starts_anew
     whose_rights_change_twice_at_once_starts_anew_once
     marks_reach_those_who_may_know
+    who_may_not_write_may_not_type
+    what_a_session_types_is_passed_on_once_in_two_seconds
     a_drain_says_when_to_come_back
 }
 
@@ -268,6 +270,76 @@ async fn marks_reach_those_who_may_know(ground: Ground) {
     // Ben has heard of his own mark and the teacher's, not of Ana's.
     assert_eq!(ben.hear("mark").await["person"], json!(school.ben));
     assert_eq!(ben.hear("mark").await["person"], json!(school.teacher));
+    node.stop().await;
+}
+
+async fn who_may_not_write_may_not_type(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let school_room = RoomId::new();
+    homeroom::execute!(
+        node.log().db().writes(),
+        "INSERT INTO room (id, district_id, kind, school_id, class_id, title)
+         SELECT $1, district_id, 'school', school_id, NULL, 'S' FROM room WHERE id = $2",
+        school_room.0,
+        room.0
+    )
+    .unwrap();
+    let members = vec![staff(school.teacher, true), guardian(school.ana, school.anas_child, true)];
+    node.log().change_members(school_room, members).await.unwrap();
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    for socket in [&mut teacher, &mut ana] {
+        socket.hear("caught_up").await;
+        socket.hear("caught_up").await;
+    }
+    let typing = |room, to| json!({ "type": "typing", "room": room, "to": to });
+    for (room, to) in [
+        (school_room, school.with_ana()),
+        (school_room, Address::Announcements),
+        (room, Address::Announcements),
+        (room, school.with_ben()),
+        (RoomId::new(), Address::Announcements),
+    ] {
+        assert_eq!(ana.ask(typing(room, to)).await["code"], "forbidden", "{to:?}");
+        assert_eq!(ana.post(room, to, "x").await["code"], "forbidden", "{to:?}: one rule for both");
+    }
+    assert_eq!(teacher.ask(typing(school_room, school.with_ana())).await["code"], "forbidden");
+    assert_eq!(teacher.post(school_room, school.with_ana(), "x").await["code"], "forbidden");
+    // Nothing of that was passed on: what is heard first is what was allowed.
+    assert_eq!(ana.ask(typing(room, school.with_ana())).await["type"], "ack");
+    assert_eq!(teacher.hear("typing").await["conversation"], json!(school.with_ana().conversation(room)));
+    assert_eq!(teacher.ask(typing(school_room, Address::Announcements)).await["type"], "ack");
+    let announcements = Address::Announcements.conversation(school_room);
+    assert_eq!(ana.hear("typing").await["conversation"], json!(announcements));
+    node.stop().await;
+}
+
+async fn what_a_session_types_is_passed_on_once_in_two_seconds(ground: Ground) {
+    let node = Node::start(ground).await;
+    let (room, school) = (node.school.room, &node.school);
+    let mut teacher = node.session(school.teacher).await;
+    let mut ana = node.session(school.ana).await;
+    for socket in [&mut teacher, &mut ana] {
+        socket.hear("caught_up").await;
+    }
+    let began = Instant::now();
+    let types = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(100));
+        for to in [school.with_ana(), Address::Announcements].into_iter().cycle() {
+            pause.tick().await;
+            let typing = json!({ "type": "typing", "room": room, "to": to });
+            assert_eq!(teacher.ask(typing).await["type"], "ack", "all are acknowledged");
+        }
+    };
+    let hears = async {
+        ana.hear("typing").await;
+        ana.hear("typing").await
+    };
+    tokio::select! {
+        () = types => {}
+        _ = hears => assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed()),
+    }
     node.stop().await;
 }
 

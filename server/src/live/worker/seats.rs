@@ -70,7 +70,7 @@ impl Worker {
             earlier => {
                 // Its log was found to be another one; to be told so is on the way.
                 earlier.iter().for_each(|earlier| earlier.end_sessions());
-                let room = Rc::new(Room::new(place.room, held));
+                let room = Rc::new(Room::new(place.room, place.kind, held));
                 self.rooms.borrow_mut().insert(place.room, room.clone());
                 room
             }

@@ -7,6 +7,7 @@ pub(in crate::log) mod next;
 
 use super::{Append, Appended, Heads, Pending, What};
 use crate::log::entry::{About, Entry, kind};
+use crate::log::rights;
 use crate::log::row::MessageRow;
 use crate::log::sight::{Sight, Subject, View};
 use homeroom_protocol::{
@@ -276,24 +277,18 @@ impl Planning {
         if urgent && !view.is_staff() {
             return forbidden("Only staff can mark a message urgent.");
         }
-        let about = match to {
-            Address::Announcements if view.is_staff() => return Ok(()),
-            Address::Announcements => return forbidden("Only staff can announce. Write to the class's staff instead."),
-            Address::Private(about) => about,
-        };
-        if self.loaded.heads.get(&append.room).is_some_and(|head| head.kind == RoomKind::School) {
-            return forbidden("A school's room takes announcements only. Write in the class's room.");
-        }
-        let guardian = if view.is_staff() {
-            self.loaded.views.get(&(append.room, about.guardian))
-        } else if about.guardian == append.author {
-            Some(view)
-        } else {
-            None
-        };
-        match guardian {
-            Some(guardian) if guardian.students().any(|student| student == about.student) => Ok(()),
-            _ => forbidden("There is no such guardian of this student in this class."),
+        let kind = self.loaded.heads.get(&append.room).map_or(RoomKind::Unknown, |head| head.kind);
+        rights::may_write(view, kind, to)?;
+        match (to, view) {
+            (Address::Private(about), View::Staff { .. }) => {
+                let guardian = self.loaded.views.get(&(append.room, about.guardian));
+                if guardian.is_some_and(|guardian| guardian.students().any(|student| student == about.student)) {
+                    Ok(())
+                } else {
+                    forbidden(rights::NO_SUCH_GUARDIAN)
+                }
+            }
+            _ => Ok(()),
         }
     }
 
