@@ -8,7 +8,7 @@ use super::row::{EntryRow, MessageRow};
 use super::sight::View;
 use crate::db::{Db, Engine};
 use crate::{fetch_all, fetch_among, fetch_optional};
-use homeroom_protocol::{About, Address, ConversationId, EventId, HistoryPage, Message, PersonId, RoomId};
+use homeroom_protocol::{About, Address, ConversationId, EventId, HistoryPage, Limits, Message, PersonId, RoomId};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -33,6 +33,17 @@ pub mod statement {
     pub const HISTORY: &str = message_select!(
         "WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n < $3 AND e.kind = 'posted' ORDER BY e.n DESC LIMIT $4"
     );
+    /// The first `n` of a conversation, up to a given one, that stands after a seq. Numbers and seqs rise together, so it is looked for in
+    /// steps that halve from a power of two: 13 look-ups for 5,000 entries. Each is a query of its own, since as a join they may be planned as
+    /// one walk over the conversation, repeated. Were the log to miss an entry, this gives a later `n`.
+    pub const FIRST_AFTER: &str = "WITH RECURSIVE place (low, step) AS (
+            SELECT CAST(0 AS BIGINT), CAST($5 AS BIGINT)
+            UNION ALL
+            SELECT CASE WHEN place.low + place.step >= $3 OR (SELECT e.seq FROM event e
+                       WHERE e.room_id = $1 AND e.conversation_id = $2 AND e.n = place.low + place.step) > $4
+                   THEN place.low ELSE place.low + place.step END, place.step / 2
+            FROM place WHERE place.step > 0)
+        SELECT low + 1 FROM place WHERE step = 0";
     /// One message.
     pub const MESSAGE: &str = message_select!("WHERE e.room_id = $1 AND e.id = $2 AND e.kind = 'posted'");
     /// The last event of a room up to a seq.
@@ -251,23 +262,25 @@ pub async fn history(
     let mut before = before.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
     let mut page = HistoryPage { messages: Vec::new(), more: false };
     let mut bytes = 0;
-    let begun = view.first_after();
     // One more than asked for tells whether there are older ones.
-    let most = i64::from(limit) + 1;
+    let mut most = i64::from(limit) + 1;
+    // Every turn but the last one meets a gap between two stays of the member, and no turn meets it again.
     loop {
         let rows = fetch_all!(db.reads(), MessageRow, statement::HISTORY, room.0, conversation.0, before, most)?;
         let is_last = (rows.len() as i64) < most;
+        let mut gap_begins_after = None;
         for row in rows {
-            // Nothing is theirs before their first stay: a long past is not read in vain.
-            if row.seq <= begun {
-                return Ok(page);
-            }
             before = row.n;
             let subject = super::Subject { root_seq: row.seq, thread: row.address().into() };
-            // Said before their time, or between two stays: older ones may be theirs again.
             if view.sight(subject) != super::Sight::Full {
+                // Said between two stays. Before their first one nothing is theirs: a long past is not read in vain.
+                gap_begins_after = view.seen_until(subject);
+                if gap_begins_after.is_none() {
+                    return Ok(page);
+                }
                 continue;
             }
+            gap_begins_after = None;
             bytes += row.body.as_ref().map_or(0, String::len);
             if page.messages.len() == limit as usize || (bytes > HISTORY_BYTES && !page.messages.is_empty()) {
                 page.more = true;
@@ -278,7 +291,25 @@ pub async fn history(
         if is_last {
             return Ok(page);
         }
+        if let Some(seq) = gap_begins_after {
+            before = first_after(db, room, conversation, seq, before).await?;
+        }
+        // Who came and went often has many gaps: the short ones are read over, so that as many rows are read a turn as a whole page has.
+        most = most.max(i64::from(Limits::CURRENT.history_page) + 1);
     }
+}
+
+/// The first `n` of a conversation, up to `before`, whose entry stands after a seq; the one at `before` does.
+async fn first_after(
+    db: &Db,
+    room: RoomId,
+    conversation: ConversationId,
+    seq: i64,
+    before: i64,
+) -> Result<i64, sqlx::Error> {
+    let step = 1_i64 << before.max(1).ilog2();
+    let row = fetch_optional!(db.reads(), (i64,), statement::FIRST_AFTER, room.0, conversation.0, before, seq, step)?;
+    Ok(row.map_or(before, |(n,)| n))
 }
 
 /// One message as it stands now, if the member may see it.

@@ -114,11 +114,25 @@ impl View {
         intervals.iter().map(|interval| interval.until.unwrap_or(interval.after)).max().unwrap_or(i64::MAX)
     }
 
-    /// Where the member's first stay begins: nothing at or before it was ever theirs.
+    /// The last place before a subject at which the member sees what is said in its conversation: the end of an earlier stay, where the
+    /// subject lies between two. `None` where nothing older is theirs.
     #[must_use]
-    pub fn first_after(&self) -> i64 {
+    pub fn seen_until(&self, subject: Subject) -> Option<i64> {
+        if self.sight(subject) == Sight::Nothing {
+            return None;
+        }
         let (Self::Staff { intervals } | Self::Guardian { intervals, .. }) = self;
-        intervals.iter().map(|interval| interval.after).min().unwrap_or(i64::MAX)
+        let student = match (self, subject.thread) {
+            (Self::Guardian { .. }, Thread::Private(about)) => Some(about.student),
+            _ => None,
+        };
+        let mine = intervals.iter().filter(|interval| student.is_none() || interval.student == student);
+        let before = subject.root_seq - 1;
+        let seen = |interval: &Interval| {
+            let last = interval.until.map_or(before, |until| until.min(before));
+            interval.holds(last).then_some(last)
+        };
+        mine.filter_map(seen).max()
     }
 
     /// The member's own entry in the log by which a guardian's stay changed last, where it was not the first: another child of theirs came
@@ -189,5 +203,29 @@ mod tests {
             assert_eq!(back.sight(subject(Thread::Announcements, root_seq)), sight);
         }
         assert_eq!((back.present_after(), back.changed_at()), (Some(20), 20));
+    }
+
+    #[test]
+    fn what_is_older_is_theirs_from_the_end_of_an_earlier_stay_for_the_same_child() {
+        let (me, child, other) = (PersonId::new(), PersonId::new(), PersonId::new());
+        let past = |student, after, until| Interval { student: Some(student), after, until: Some(until) };
+        let intervals = [past(child, 2, 10), past(other, 12, 14), past(child, 15, 15), open(Some(child), 20)];
+        let view = View::Guardian { person: me, intervals: intervals.into() };
+        let private = |student| Thread::Private(About { guardian: me, student });
+        for (thread, seq, until) in [
+            (Thread::Announcements, 18, Some(14)),
+            (Thread::Announcements, 25, Some(24)),
+            (Thread::Announcements, 12, Some(10)),
+            (Thread::Announcements, 3, None),
+            (private(child), 18, Some(10)),
+            (private(child), 2, None),
+            (private(other), 18, None),
+            (Thread::Room, 18, None),
+        ] {
+            assert_eq!(view.seen_until(subject(thread, seq)), until, "{thread:?} before {seq}");
+        }
+        let staff =
+            View::Staff { intervals: [Interval { student: None, after: 1, until: Some(4) }, open(None, 9)].into() };
+        assert_eq!(staff.seen_until(subject(private(child), 7)), Some(4));
     }
 }

@@ -27,6 +27,7 @@ on_both_engines! {
     a_poisoned_command_does_not_fail_its_neighbours
     history_pages_backwards
     history_goes_on_behind_a_gap_between_two_stays
+    a_long_gap_between_two_stays_is_jumped_over
     pages_are_read_once_however_many_ask
     what_was_read_of_a_log_that_was_put_back_is_not_served_of_the_other
     pages_are_bounded_in_bytes
@@ -434,6 +435,59 @@ async fn history_goes_on_behind_a_gap_between_two_stays(ground: Ground) {
     let texts: Vec<String> = older.messages.into_iter().map(|message| message.envelope.unwrap().text).collect();
     assert_eq!(texts, ["before"], "a page that is wholly another time's is passed over");
     assert!(!older.more);
+}
+
+async fn a_long_gap_between_two_stays_is_jumped_over(ground: Ground) {
+    let log = log(&ground).await;
+    let school = School::open(&log).await;
+    let announce = |text: &str| {
+        let append = post(&school, school.teacher, Address::Announcements, text);
+        let log = &log;
+        async move { log.append(append).await.unwrap() }
+    };
+    let place = |joins| vec![guardian(school.ana, school.anas_child, joins)];
+    // Two gaps, the older one short and just before the long one.
+    announce("first").await;
+    log.change_members(school.room, place(false)).await.unwrap();
+    announce("not hers").await;
+    log.change_members(school.room, place(true)).await.unwrap();
+    for text in ["second", "third"] {
+        announce(text).await;
+    }
+    log.change_members(school.room, place(false)).await.unwrap();
+    for _ in 0..20 {
+        let append = || post(&school, school.teacher, Address::Announcements, "meanwhile");
+        let placed: Vec<_> = (0..100).map(|_| log.submit(append()).unwrap()).collect();
+        for submitted in placed {
+            submitted.done().await.unwrap();
+        }
+    }
+    log.change_members(school.room, place(true)).await.unwrap();
+    announce("last").await;
+    let (room, conversation) = (school.room, Address::Announcements.conversation(school.room));
+    let view = places::of_person(log.db(), school.ana).await.unwrap().remove(0).view;
+    // Whoever reads a message without an author fails: all of the gap but what lies within a page of its end.
+    homeroom::execute!(
+        log.db().writes(),
+        "UPDATE event SET author_id = NULL WHERE room_id = $1 AND conversation_id = $2 AND n BETWEEN 5 AND 1900",
+        room.0,
+        conversation.0
+    )
+    .unwrap();
+    for limit in [1, 2, 3, 100] {
+        let (mut texts, mut from) = (Vec::new(), None);
+        loop {
+            let page = read::history(log.db(), room, &view, conversation, from, limit).await.unwrap();
+            assert!(page.messages.len() <= limit as usize && !page.messages.is_empty());
+            from = page.messages.last().map(|message| message.n);
+            texts.extend(page.messages.into_iter().map(|message| message.envelope.unwrap().text));
+            assert_eq!(page.more, texts.len() < 4, "limit {limit}: {texts:?}");
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(texts, ["last", "third", "second", "first"], "limit {limit}");
+    }
 }
 
 async fn pages_are_read_once_however_many_ask(ground: Ground) {
