@@ -41,6 +41,8 @@ fn check_draft(draft: Draft) {
         Ok(envelope) => {
             assert_eq!(envelope.text, text, "the text was changed");
             assert!((1..=Limits::CURRENT.text_characters as usize).contains(&characters));
+            // What a writer may protect, and what may be found.
+            assert!(envelope.protected.len() <= 1_000 + spans::MOST, "{} spans", envelope.protected.len());
             let mut end = 0;
             for span in &envelope.protected {
                 assert!(end <= span.start && span.start < span.end, "{:?}", envelope.protected);
