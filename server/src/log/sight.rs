@@ -114,6 +114,13 @@ impl View {
         intervals.iter().map(|interval| interval.until.unwrap_or(interval.after)).max().unwrap_or(i64::MAX)
     }
 
+    /// Where the member's first stay begins: nothing at or before it was ever theirs.
+    #[must_use]
+    pub fn first_after(&self) -> i64 {
+        let (Self::Staff { intervals } | Self::Guardian { intervals, .. }) = self;
+        intervals.iter().map(|interval| interval.after).min().unwrap_or(i64::MAX)
+    }
+
     /// The last place before a subject at which the member sees what is said in its conversation: the end of an earlier stay, where the
     /// subject lies between two. `None` where nothing older is theirs.
     #[must_use]
