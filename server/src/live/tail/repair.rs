@@ -171,8 +171,14 @@ impl Tails {
     /// # Errors
     /// When the database does not answer.
     pub async fn look_at_all(&self) -> Result<(), sqlx::Error> {
-        let heads: Vec<(RoomId, Head)> =
-            self.rooms().iter().filter_map(|(room, tail)| Some((*room, tail.head?))).collect();
+        let mut heads: Vec<(RoomId, Head)> = Vec::new();
+        for (room, tail) in self.rooms().iter_mut() {
+            match tail.head {
+                Some(head) => heads.push((*room, head)),
+                // It was asked for before, and may be answered by what is in doubt.
+                None => tail.suspect = true,
+            }
+        }
         self.look_at(&heads).await
     }
 
