@@ -114,6 +114,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         public_origin: config.public_url.clone(),
         traces: traces.clone(),
         draining: AtomicBool::new(false),
+        allowances: Default::default(),
         counts: Counts::default(),
     });
     let mut tasks = JoinSet::new();
@@ -122,7 +123,7 @@ pub async fn start_on(config: &Config, exchange: &Exchange) -> Result<Running, S
         tasks.spawn(Listening::new(bell, tails.clone()).run());
         tasks.spawn(sweep_bell(db.clone()));
     }
-    tasks.spawn(sweep(tails));
+    tasks.spawn(sweep(node.clone()));
     tasks.spawn(forget(db.clone()));
     if let Some(tls) = &tls {
         tasks.spawn(tls.clone().follow());
@@ -287,10 +288,11 @@ async fn sweep_bell(db: Db) {
     }
 }
 
-async fn sweep(tails: Tails) {
+async fn sweep(node: Arc<Node>) {
     loop {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        tails.sweep();
+        node.tails.sweep();
+        node.allowances.forget();
     }
 }
 

@@ -6,6 +6,7 @@
 //! `socket` takes over the upgraded connection and starts a `session`; `worker` is one thread's share of rooms and sessions;
 //! `room` walks a room's members; `tail` keeps each held room's head and newest entries for all workers of the node.
 
+pub mod allowance;
 mod arrivals;
 mod catch_up;
 mod command;
@@ -24,6 +25,7 @@ mod worker;
 use crate::bus::{Bus, News};
 use crate::log::Log;
 use crate::trace::Traces;
+use allowance::Allowances;
 use homeroom_protocol::{CloseCode, ServerFrame, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -45,6 +47,8 @@ pub struct Node {
     pub traces: Traces,
     /// No new sessions, no new commands.
     pub draining: AtomicBool,
+    /// How much each person may ask.
+    pub allowances: Allowances,
     /// What is counted.
     pub counts: Counts,
 }

@@ -35,7 +35,10 @@ impl FromRequest for Viewer {
             let api = request.app_data::<web::Data<Api>>().cloned().ok_or_else(sign_in)?;
             let token = token(&request).ok_or_else(sign_in)?;
             match super::who(api.db(), &token).await? {
-                Some(who) => Ok(Self(who)),
+                Some(who) => {
+                    api.node.allowances.request(who.person).map_err(HttpFault)?;
+                    Ok(Self(who))
+                }
                 None => Err(HttpFault::new(
                     ErrorCode::Unauthenticated,
                     "This sign-in is unknown or has run out. Sign in again.",

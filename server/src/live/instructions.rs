@@ -5,6 +5,7 @@
 //! Refuses to know: how instructions are counted (`crate::instructions`), and what its sockets say: the other ends are never accepted, and
 //! the kernel keeps what is written to them.
 
+use super::allowance::Allowances;
 use super::room::{Room, Seat, SeatState};
 use super::session::Session;
 use super::stream::Stream;
@@ -108,6 +109,7 @@ pub(super) fn node_on(db: Db) -> Node {
         public_origin: None,
         traces: Traces::off(),
         draining: AtomicBool::new(false),
+        allowances: Allowances::default(),
         counts: Counts::default(),
     }
 }

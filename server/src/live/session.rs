@@ -58,7 +58,6 @@ pub(super) struct Session {
     /// The cookie's token, until `hello`.
     pub(super) cookie: RefCell<Option<String>>,
     turns: OnceCell<Arc<Turns>>,
-    allowance: Cell<Allowance>,
     in_flight: RefCell<Vec<Ref>>,
     /// When others were last told that it types.
     told_typing: Cell<Option<Instant>>,
@@ -73,13 +72,6 @@ pub(super) struct Session {
     pub(super) catching_up: Cell<bool>,
     /// Something changed that the reading task waits for.
     wake: Notify,
-}
-
-/// Commands that may still be sent at once.
-#[derive(Clone, Copy)]
-struct Allowance {
-    commands: f32,
-    at: Instant,
 }
 
 /// Who somebody says they are, and how far they have come. The one command that takes its time.
@@ -99,7 +91,6 @@ impl Session {
             who: RefCell::default(),
             cookie: RefCell::new(cookie),
             turns: OnceCell::new(),
-            allowance: Cell::new(Allowance { commands: Limits::CURRENT.command_burst as f32, at: Instant::now() }),
             in_flight: RefCell::default(),
             told_typing: Cell::new(None),
             heartbeat: Cell::default(),
@@ -217,6 +208,9 @@ impl Session {
                 if self.is_allowed(None) {
                     self.refuse(None, Fault::new(ErrorCode::Malformed, "Send text frames, not binary ones."));
                 }
+                if self.who.borrow().is_none() {
+                    self.end(Ending::Close(CloseCode::Policy));
+                }
             }
             Item::Ping(payload) => self.write(&frame::pong(payload)),
             Item::Pong => {}
@@ -229,23 +223,19 @@ impl Session {
         }
     }
 
-    /// Takes one command from the allowance, or answers that there is none left.
+    /// Takes one command from what its person has left, or answers that there is none.
     pub(super) fn is_allowed(&self, reference: Option<Ref>) -> bool {
-        let limits = Limits::CURRENT;
-        let now = Instant::now();
-        let Allowance { commands, at } = self.allowance.get();
-        let regained = now.duration_since(at).as_secs_f32() * limits.commands_per_second as f32;
-        let commands = (commands + regained).min(limits.command_burst as f32);
-        let allowed = commands >= 1.0;
-        self.allowance.set(Allowance { commands: if allowed { commands - 1.0 } else { commands }, at: now });
-        if allowed {
-            self.worker.node.counts.commands.fetch_add(1, Ordering::Relaxed);
-        } else {
-            let wait = (1_000.0 * (1.0 - commands) / limits.commands_per_second as f32).ceil();
-            let fault = Fault::new(ErrorCode::RateLimited, "Too many commands at once. Slow down.").after(wait as u32);
-            self.refuse(reference, fault);
+        let node = &self.worker.node;
+        match self.person().map_or(Ok(()), |person| node.allowances.command(person)) {
+            Ok(()) => {
+                node.counts.commands.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(fault) => {
+                self.refuse(reference, fault);
+                false
+            }
         }
-        allowed
     }
 
     /// Whether others are told that it types; notes that they are. Somebody types in one place at a time, and each time costs all who may

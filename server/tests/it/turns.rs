@@ -1,7 +1,10 @@
-//! What is appended keeps the order in which it was sent, whatever happens to some of it.
+//! What is appended keeps the order in which it was sent, whatever happens to some of it; and nobody asks for more than their share.
 
-use crate::node::{Ground, Node, Socket, post};
+use crate::node::{Ground, Node, Socket, http, post};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// A command without its ref, to be sent again under another.
@@ -65,6 +68,40 @@ async fn too_many_commands_are_told_to_slow_down_and_keep_their_order() {
         assert_eq!(ana.ask_patiently(plain(command)).await["type"], "ack");
     }
     assert_eq!(said(&node, &mut ana).await, numbers);
+    node.stop().await;
+}
+
+/// Lanes and readers are there for others, too.
+#[tokio::test]
+async fn who_opens_many_connections_may_ask_as_much_as_who_opens_one() {
+    let node = Node::start(Ground::sqlite()).await;
+    let school = &node.school;
+    let mut ben = node.session(school.ben).await;
+    let mut of_ana = Vec::new();
+    for _ in 0..20 {
+        of_ana.push(node.session(school.ana).await);
+    }
+    let begun = Instant::now();
+    for socket in &mut of_ana {
+        send_all(&node, socket, &["x"; 10]).await;
+    }
+    let mut allowed = 0;
+    for socket in &mut of_ana {
+        allowed += answers(socket, 10).await.iter().filter(|answer| answer["type"] == "ack").count();
+    }
+    let limits = homeroom_protocol::Limits::CURRENT;
+    let regained = begun.elapsed().as_secs_f64() * f64::from(limits.commands_per_second);
+    let most = f64::from(limits.command_burst) + regained + 1.0;
+    assert!(allowed as f64 <= most && allowed >= limits.command_burst as usize / 2, "{allowed} of at most {most}");
+    assert_eq!(ben.post(node.school.room, school.with_ben(), "nobody else's").await["type"], "ack");
+
+    let ask = async |person| {
+        let asked = http().get(node.url("/api/v1/me")).bearer_auth(node.token(person)).send().await.unwrap();
+        (asked.status().as_u16(), asked.headers().contains_key("retry-after"))
+    };
+    let answers: HashSet<_> = join_all((0..200).map(|_| ask(school.ana))).await.into_iter().collect();
+    assert_eq!(answers, HashSet::from([(200, false), (429, true)]));
+    assert_eq!(ask(school.ben).await, (200, false));
     node.stop().await;
 }
 
