@@ -5,6 +5,8 @@
 
 use super::{LoggedIn, Login, cookie};
 use crate::error::HttpFault;
+use crate::live::allowance::Turn;
+use crate::log::AppendError;
 use crate::web::Api;
 use actix_web::cookie::Cookie;
 use actix_web::dev::Payload;
@@ -21,8 +23,8 @@ const SEC_FETCH_SITE: header::HeaderName = header::HeaderName::from_static("sec-
 /// A wrong code is answered no sooner: how long the database worked would tell whether there is such a name.
 const REFUSAL: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Somebody who is signed in: asking for it in a signature is the check.
-pub struct Viewer(pub LoggedIn);
+/// Somebody who is signed in: asking for it in a signature is the check. While it is there, it is one of their requests under way.
+pub struct Viewer(pub LoggedIn, #[expect(dead_code, reason = "its end is what it is for")] Turn);
 
 impl FromRequest for Viewer {
     type Error = HttpFault;
@@ -36,8 +38,8 @@ impl FromRequest for Viewer {
             let token = token(&request).ok_or_else(sign_in)?;
             match super::who(api.db(), &token).await? {
                 Some(who) => {
-                    api.node.allowances.request(who.person).map_err(HttpFault)?;
-                    Ok(Self(who))
+                    let turn = api.node.allowances.turn(who.person).await;
+                    Ok(Self(who, turn.map_err(|_closed| AppendError::Unavailable(None))?))
                 }
                 None => Err(HttpFault::new(
                     ErrorCode::Unauthenticated,

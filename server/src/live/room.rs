@@ -296,7 +296,7 @@ impl Room {
     #[must_use]
     pub(super) fn fall_behind(&self, worker: &Rc<Worker>) -> bool {
         // Views must not miss a change of membership: it is read with the rest, before anything is delivered again.
-        let known = worker.node.tails.after(self.id, self.head.get());
+        let known = worker.node.tails.after((self.id, self.holding), self.head.get());
         known.map(|entries| self.deliver(worker, &entries)).is_some()
     }
 

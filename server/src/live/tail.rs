@@ -109,7 +109,7 @@ impl Tails {
     /// When the room is not held yet and the database does not answer.
     pub async fn hold(&self, room: RoomId, worker: usize) -> Result<Held, sqlx::Error> {
         loop {
-            let loading = {
+            let (holding, loading) = {
                 let mut rooms = self.rooms();
                 let tail = rooms.entry(room).or_insert_with(|| {
                     self.shared.bus.hold(room);
@@ -124,28 +124,30 @@ impl Tails {
                     tail.left_at = None;
                     return Ok(Held { head, holding: tail.holding });
                 }
-                tail.loading.clone()
+                (tail.holding, tail.loading.clone())
             };
             // The tail is in the table before the log is read: what is committed between the two is told by the bus or by the bell, and
             // noted. However many ask for the room at once, it is read once.
-            loading.get_or_try_init(|| self.load(room)).await?;
+            loading.get_or_try_init(|| self.load(room, holding)).await?;
         }
     }
 
     /// Reads a room's head, as it is at least since the bell told of it last.
-    async fn load(&self, room: RoomId) -> Result<(), sqlx::Error> {
+    async fn load(&self, room: RoomId, holding: Holding) -> Result<(), sqlx::Error> {
+        let is_it = |tail: &&mut Tail| tail.holding == holding;
         for _ in 0..LOADS {
-            if let Some(tail) = self.rooms().get_mut(&room) {
+            if let Some(tail) = self.rooms().get_mut(&room).filter(is_it) {
                 // What was told before the log is read is in what is read.
                 tail.told = 0;
             }
             let (seq, event) = read::head(&self.shared.db, room).await?.unwrap_or((0, None));
-            let hole = match self.rooms().get_mut(&room) {
+            let hole = match self.rooms().get_mut(&room).filter(is_it) {
                 Some(tail) if tail.told > seq => continue,
                 Some(tail) => {
                     tail.settle(Head { seq, event });
                     tail.has_hole()
                 }
+                // It was let go of meanwhile.
                 None => false,
             };
             if hole {
@@ -184,11 +186,11 @@ impl Tails {
         }
     }
 
-    /// The entries after `seq`, if all of them are still in memory; as they stand now.
+    /// The entries after `seq` in this holding of the room, if all of them are still in memory; as they stand now.
     #[must_use]
-    pub fn after(&self, room: RoomId, seq: i64) -> Option<Vec<Arc<Entry>>> {
+    pub fn after(&self, (room, holding): (RoomId, Holding), seq: i64) -> Option<Vec<Arc<Entry>>> {
         let rooms = self.rooms();
-        let tail = rooms.get(&room)?;
+        let tail = rooms.get(&room).filter(|tail| tail.holding == holding)?;
         let head = tail.head?;
         if seq >= head.seq {
             return Some(Vec::new());
@@ -246,7 +248,7 @@ impl Tails {
         let fresh: Arc<[Arc<Entry>]> = fresh.into();
         let workers = self.workers();
         for worker in tail.holders.iter().filter_map(|holder| workers.get(*holder)) {
-            worker.tell(ToWorker::Entries(room, fresh.clone()));
+            worker.tell(ToWorker::Entries(room, tail.holding, fresh.clone()));
         }
     }
 
@@ -339,7 +341,7 @@ impl Tails {
         cursor: i64,
         head: i64,
     ) -> Result<Missed, sqlx::Error> {
-        match self.after(room, cursor) {
+        match self.after((room, holding), cursor) {
             Some(entries) => Ok(Missed { entries, until: head }),
             None => self.shared.pages.missed((room, holding), view, cursor, head).await,
         }

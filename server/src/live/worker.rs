@@ -36,11 +36,14 @@ const RING: usize = 32;
 /// Seats that are walked within half a millisecond: an answer waits so long for the event that leaves with it, and not for more.
 const SOON: usize = 64;
 
+/// Which room, in which holding of it, entries are handed over of.
+type Handed = (RoomId, Holding);
+
 /// What the rest of the node tells a worker.
 #[derive(Debug, Clone)]
 pub(super) enum ToWorker {
-    /// The next entries of a room.
-    Entries(RoomId, Arc<[Arc<Entry>]>),
+    /// The next entries of a room, in this holding of it.
+    Entries(RoomId, Holding, Arc<[Arc<Entry>]>),
     /// Marks moved.
     Moved(Arc<[Moved]>),
     /// Somebody writes.
@@ -192,21 +195,25 @@ impl Worker {
 
     /// Takes all that waits, then walks each room's members once.
     fn gather(self: &Rc<Self>, first: ToWorker, inbox: &mut mpsc::Receiver<ToWorker>) {
-        let mut pending: Vec<(RoomId, Vec<Arc<Entry>>)> = Vec::new();
+        let mut pending: Vec<(Handed, Vec<Arc<Entry>>)> = Vec::new();
         let mut aside: Vec<ToWorker> = Vec::new();
         let mut next = Some(first);
         for _ in 0..GATHER {
             match next.take().or_else(|| inbox.try_recv().ok()) {
-                Some(ToWorker::Entries(room, entries)) => match pending.iter_mut().find(|(of, _)| *of == room) {
-                    Some((_, gathered)) => gathered.extend(entries.iter().cloned()),
-                    None => pending.push((room, entries.to_vec())),
-                },
+                Some(ToWorker::Entries(room, holding, entries)) => {
+                    match pending.iter_mut().find(|(of, _)| *of == (room, holding)) {
+                        Some((_, gathered)) => gathered.extend(entries.iter().cloned()),
+                        None => pending.push(((room, holding), entries.to_vec())),
+                    }
+                }
                 Some(other) => aside.push(other),
                 None => break,
             }
         }
+        // What is left of an earlier holding is of a log that is not this one.
+        let room = |(room, holding): Handed| self.room(room).filter(|room| room.holding == holding);
         let pending: Vec<(Rc<Room>, Vec<Arc<Entry>>)> =
-            pending.into_iter().filter_map(|(room, entries)| Some((self.room(room)?, entries))).collect();
+            pending.into_iter().filter_map(|(of, entries)| Some((room(of)?, entries))).collect();
         if pending.iter().map(|(room, _)| room.seats.borrow().len()).sum::<usize>() > SOON {
             self.write_what_was_held_back();
         }

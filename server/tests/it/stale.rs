@@ -168,12 +168,12 @@ async fn what_was_taken_back_while_a_node_was_stopped_is_known_before_it_deliver
     let bell = Bell::begin(db.clone()).await.unwrap();
     let tails = Tails::new(db, Arc::new(Silent), true, Traces::off());
     let mut listening = Listening::new(bell, tails.clone());
-    let before = tails.hold(school.room, 0).await.unwrap().head;
+    let Held { head: before, holding } = tails.hold(school.room, 0).await.unwrap();
     announce(&log, &school).await;
     listening.look().await.unwrap();
     eventually("it is known", || async { tails.head(school.room).unwrap().seq == before.seq + 1 }).await;
     let shown = || {
-        let entries = tails.after(school.room, before.seq).unwrap();
+        let entries = tails.after((school.room, holding), before.seq).unwrap();
         entries[0].payload(Sight::Full).map(|frame| String::from_utf8_lossy(frame).contains("as it was said"))
     };
     assert_eq!((tails.may_deliver(), shown()), (true, Some(true)));

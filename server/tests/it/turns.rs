@@ -1,9 +1,7 @@
 //! What is appended keeps the order in which it was sent, whatever happens to some of it; and nobody asks for more than their share.
 
-use crate::node::{Ground, Node, Socket, http, post};
-use futures_util::future::join_all;
+use crate::node::{Ground, Node, Socket, post};
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::time::Instant;
 use uuid::Uuid;
 
@@ -95,13 +93,6 @@ async fn who_opens_many_connections_may_ask_as_much_as_who_opens_one() {
     assert!(allowed as f64 <= most && allowed >= limits.command_burst as usize / 2, "{allowed} of at most {most}");
     assert_eq!(ben.post(node.school.room, school.with_ben(), "nobody else's").await["type"], "ack");
 
-    let ask = async |person| {
-        let asked = http().get(node.url("/api/v1/me")).bearer_auth(node.token(person)).send().await.unwrap();
-        (asked.status().as_u16(), asked.headers().contains_key("retry-after"))
-    };
-    let answers: HashSet<_> = join_all((0..200).map(|_| ask(school.ana))).await.into_iter().collect();
-    assert_eq!(answers, HashSet::from([(200, false), (429, true)]));
-    assert_eq!(ask(school.ben).await, (200, false));
     node.stop().await;
 }
 

@@ -5,6 +5,7 @@
 use super::one::Head;
 use super::{STRAGGLER, Tails, ToWorker};
 use crate::log::bell::Rung;
+use crate::log::pages::Holding;
 use crate::log::{Entry, members, read};
 use crate::sabotage::{self, Sabotage};
 use futures_util::future::join_all;
@@ -171,15 +172,20 @@ impl Tails {
     /// # Errors
     /// When the database does not answer.
     pub async fn look_at_all(&self) -> Result<(), sqlx::Error> {
-        let mut heads: Vec<(RoomId, Head)> = Vec::new();
+        self.look_at(&self.all_heads()).await
+    }
+
+    /// The heads of all rooms. Those that are just being read were asked for before, and may be answered by what is in doubt: they are
+    /// looked at when they are there.
+    fn all_heads(&self) -> Vec<(RoomId, Head)> {
+        let mut heads = Vec::new();
         for (room, tail) in self.rooms().iter_mut() {
             match tail.head {
                 Some(head) => heads.push((*room, head)),
-                // It was asked for before, and may be answered by what is in doubt.
                 None => tail.suspect = true,
             }
         }
-        self.look_at(&heads).await
+        heads
     }
 
     async fn look_at(&self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
@@ -204,9 +210,7 @@ impl Tails {
 
     /// This node was deaf for longer than the bell remembers: all sessions come back, and everything is read again.
     pub fn begin_anew(&self) {
-        let heads: Vec<(RoomId, Head)> =
-            self.rooms().iter().filter_map(|(room, tail)| Some((*room, tail.head?))).collect();
-        heads.into_iter().for_each(|(room, head)| self.rewritten(room, head));
+        self.all_heads().into_iter().for_each(|(room, head)| self.rewritten(room, head));
     }
 
     /// Takes in what the bell told. Rooms whose members changed are read before this returns: what may be delivered after it
@@ -254,8 +258,8 @@ impl Tails {
     }
 
     /// Whether a person's place in the room changed after `seq`, as far as this node has taken the log in.
-    pub(in crate::live) fn place_changed(&self, room: RoomId, person: PersonId, seq: i64) -> bool {
-        match self.after(room, seq) {
+    pub(in crate::live) fn place_changed(&self, of: (RoomId, Holding), person: PersonId, seq: i64) -> bool {
+        match self.after(of, seq) {
             Some(entries) => entries.iter().any(|entry| entry.member.is_some_and(|member| member.person == person)),
             // More was said than is kept: nobody knows.
             None => true,

@@ -51,7 +51,7 @@ impl Worker {
         let held = loop {
             let held = self.node.tails.hold(place.room, self.number).await?;
             // The place was read before the room was held: what changed it in between would be missed.
-            if !self.node.tails.place_changed(place.room, person, place.last_seq) {
+            if !self.node.tails.place_changed((place.room, held.holding), person, place.last_seq) {
                 break held;
             }
             let places = self.arrivals.places(person).await;
@@ -166,6 +166,39 @@ mod tests {
             let third = somebody(&worker, &listener).await;
             let (third, _) = worker.open_seat(&third, Place { last_seq: MUCH, ..staff(id) }).await.unwrap().unwrap();
             assert!(second.session.has_ended() && !Rc::ptr_eq(&second.room, &third.room));
+        });
+    }
+
+    /// What was handed over of a log that was put back is not taken for what stands in its place now.
+    #[test]
+    fn entries_of_an_earlier_holding_are_not_delivered_in_a_later_one() {
+        actix_rt::System::new().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let db = Db::open(&Location::Sqlite(folder.path().join("homeroom.db"))).await.unwrap();
+            let worker = Worker::start(Arc::new(node_on(db)));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (id, tails) = (RoomId::new(), &worker.node.tails);
+            let first = somebody(&worker, &listener).await;
+            let (first, _) = worker.open_seat(&first, staff(id)).await.unwrap().unwrap();
+            let second = somebody(&worker, &listener).await;
+            tails.accept(&[Arc::new(posted(id, 1, Address::Announcements).unwrap())]);
+            // The log is found to be another one before that was taken in; another worker has it held anew by then, while this one is busy.
+            tails.begin_anew();
+            let elsewhere = tails.clone();
+            let held = std::thread::spawn(move || {
+                actix_rt::System::new().block_on(elsewhere.hold(id, usize::MAX)).unwrap();
+            });
+            held.join().unwrap();
+            let (second, _) = worker.open_seat(&second, staff(id)).await.unwrap().unwrap();
+            assert!(!Rc::ptr_eq(&first.room, &second.room) && first.session.has_ended());
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((second.room.head.get(), second.session.has_ended()), (0, false));
+            tails.accept(&[Arc::new(posted(id, 1, Address::Announcements).unwrap())]);
+            while second.room.head.get() == 0 {
+                tokio::task::yield_now().await;
+            }
         });
     }
 }
