@@ -15,42 +15,64 @@ const PAGE = 50;
 export interface Shelf {
   conversation(id: ConversationId): Conversation | undefined;
   put(conversation: Conversation): void;
-  /** Changes when somebody else signs in: what was asked for before is not for their eyes. */
-  visit(): number;
   failed(error: unknown): void;
+}
+
+/** A page that is on its way. One that is no longer the conversation's when it comes is for nobody. */
+interface Fetch {
+  over: Promise<void>;
 }
 
 export class History {
   /** Conversations whose older messages are being fetched, or could not be. */
   readonly state = signal<ReadonlyMap<ConversationId, 'loading' | 'failed'>>(new Map());
+  readonly #underWay = new Map<ConversationId, Fetch>();
 
   constructor(readonly shelf: Shelf) {}
 
-  /** Fetches the page before what is held. */
-  async older(id: ConversationId, limit = PAGE): Promise<void> {
+  /** Fetches the page before what is held. Whoever asks while it is on its way waits for the same one. */
+  older(id: ConversationId, limit = PAGE): Promise<void> {
+    const underWay = this.#underWay.get(id);
+    if (underWay) return underWay.over;
     const held = this.shelf.conversation(id);
-    if (!held?.more || this.state.value.get(id) === 'loading') return;
+    if (!held?.more) return Promise.resolve();
+    const fetch: Fetch = { over: Promise.resolve() };
+    this.#underWay.set(id, fetch);
     this.#note(id, 'loading');
-    const before = held.from;
-    const visit = this.shelf.visit();
-    const path = `rooms/${held.room}/conversations/${id}/messages?before=${before}&limit=${limit}`;
-    try {
-      const page = await call('GET', path, wire.historyPage);
-      if (visit !== this.shelf.visit()) return;
-      batch(() => {
-        const now = this.shelf.conversation(id);
-        if (now) this.shelf.put(withPage(now, before, page.messages, page.more));
-        this.#note(id, null);
-      });
-    } catch (error) {
-      this.#note(id, 'failed');
-      this.shelf.failed(error);
-    }
+    fetch.over = this.#fetch(fetch, held, limit);
+    return fetch.over;
   }
 
   /** What could not be fetched may be asked for again. */
   retry(): void {
     this.state.value = new Map([...this.state.value].filter(([, state]) => state === 'loading'));
+  }
+
+  /** What was asked for is for nobody any more: somebody signed out. */
+  clear(): void {
+    this.#underWay.clear();
+    this.state.value = new Map();
+  }
+
+  async #fetch(fetch: Fetch, { id, room, from }: Conversation, limit: number): Promise<void> {
+    const wanted = () => this.#underWay.get(id) === fetch;
+    const settle = (state: 'failed' | null) => {
+      this.#underWay.delete(id);
+      this.#note(id, state);
+    };
+    try {
+      const page = await call('GET', `rooms/${room}/conversations/${id}/messages?before=${from}&limit=${limit}`, wire.historyPage);
+      if (!wanted()) return;
+      batch(() => {
+        const now = this.shelf.conversation(id);
+        if (now) this.shelf.put(withPage(now, from, page.messages, page.more));
+        settle(null);
+      });
+    } catch (error) {
+      if (!wanted()) return;
+      settle('failed');
+      this.shelf.failed(error);
+    }
   }
 
   #note(id: ConversationId, state: 'loading' | 'failed' | null): void {

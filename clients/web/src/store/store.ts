@@ -86,7 +86,6 @@ export class Store {
         this.#put(conversation);
         this.#keeper.save();
       },
-      visit: () => this.#visit,
       failed: (error) => void this.#refusedForGood(error),
     });
     this.history = this.#older.state;
@@ -169,6 +168,7 @@ export class Store {
   #letGo(): void {
     this.connection.stop();
     this.#visit += 1;
+    this.#older.clear();
     this.#keeper.letGo();
     this.#forgetMore();
   }
@@ -343,7 +343,7 @@ export class Store {
         }));
         if (over()) return;
         this.#refreshedAt = Date.now();
-        await this.#fetchMissed();
+        await this.#fetchMissed(over);
       } while (this.#again && !over());
     };
     this.#refreshing = run()
@@ -410,12 +410,17 @@ export class Store {
   }
 
   /** What came while this device was away and only a summary is held of: fetched before it is called delivered. */
-  async #fetchMissed(): Promise<void> {
+  async #fetchMissed(over: () => boolean): Promise<void> {
     for (const { id } of [...this.conversations.value.values()]) {
+      let from: number | undefined;
       for (;;) {
         const held = this.conversations.value.get(id);
         if (!held?.more || held.from <= held.mine.delivered + 1 || this.history.value.get(id) === 'failed') break;
+        // A page that brought nothing would do so for ever.
+        if (held.from === from) break;
+        from = held.from;
         await this.older(id, 100);
+        if (over()) return;
       }
     }
     this.#remind();

@@ -16,6 +16,8 @@ let home: Home;
 let history: { messages: ReturnType<typeof message>[]; more: boolean };
 let families: Family[];
 let status: number;
+/** Pages of history are answered after this. */
+let gate: Promise<void>;
 const asked: string[] = [];
 const opened: Store[] = [];
 
@@ -24,9 +26,11 @@ beforeEach(() => {
   history = { messages: [], more: false };
   families = [];
   status = 200;
+  gate = Promise.resolve();
   asked.length = 0;
   vi.stubGlobal('fetch', async (url: string) => {
     asked.push(url);
+    if (url.includes('/messages')) await gate;
     const gone = url.endsWith(ROOM) && home.rooms.length === 0;
     if (gone) return new Response(JSON.stringify({ code: 'not_found', message: 'No such room.', retryable: false }), { status: 404 });
     const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false }
@@ -150,6 +154,32 @@ it('what is only known in summary is fetched before it is called delivered', asy
   await until('told', () => socket.sent.some(({ type, n }) => type === 'delivered' && n === 3));
   expect(held()?.messages).toHaveLength(3);
   expect(asked.filter((url) => url.includes('before=3'))).toHaveLength(1);
+});
+
+it('what is missed is fetched while a screen fetches it, too, and neither keeps the other from its answer', async () => {
+  home.rooms = [room({ position: 'event 3', conversations: [summary(3, { last: message(3), unread: 3 })] })];
+  history = { messages: [message(2), message(1)], more: false };
+  const { store, live, held } = scene();
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  let open = () => {};
+  gate = new Promise((resolve) => (open = resolve));
+  void store.older(CONVERSATION);
+  await live('event 3');
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  setTimeout(open);
+  await until('all of it', () => held()?.messages.length === 3);
+});
+
+it('a page that brings nothing new ends the search for what was missed', async () => {
+  home.rooms = [room({ position: 'event 3', conversations: [summary(3, { last: message(3), unread: 3 })] })];
+  history = { messages: [message(3)], more: true };
+  const { store, live } = scene();
+  await store.open();
+  await live('event 3');
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  await store.refresh();
+  expect(asked.filter((url) => url.includes('before=3')).length).toBeLessThanOrEqual(2);
 });
 
 it('reading moves the count at once, and is told to the server', async () => {

@@ -1,0 +1,68 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { HistoryPage, Message } from '../../src/protocol';
+import { type Conversation, withSummary } from '../../src/store/conversation';
+import { History } from '../../src/store/history';
+import { CONVERSATION, ME, ROOM, message, summary } from './samples';
+
+/** The requests that wait for the server, which the test plays. */
+let waiting: ((response: Response | Error) => void)[];
+beforeEach(() => {
+  waiting = [];
+  vi.stubGlobal('fetch', () => new Promise((resolve, reject) => {
+    waiting.push((response) => (response instanceof Error ? reject(response) : resolve(response)));
+  }));
+});
+afterEach(() => void vi.unstubAllGlobals());
+
+const page = (messages: Message[], more = false) => new Response(JSON.stringify({ messages, more } satisfies HistoryPage));
+
+/** A shelf with one conversation, of which only the last message is held. */
+function scene() {
+  let held: Conversation | undefined = withSummary(undefined, ROOM, summary(10, { last: message(10) }), ME);
+  const failed = vi.fn();
+  const history = new History({ conversation: () => held, put: (conversation) => void (held = conversation), failed });
+  const numbers = () => held?.messages.map(({ n }) => n);
+  const state = () => history.state.value.get(CONVERSATION);
+  return { history, failed, numbers, state };
+}
+
+it('whoever asks for a page that is on its way waits for it, and it is fetched once', async () => {
+  const { history, numbers } = scene();
+  const first = history.older(CONVERSATION);
+  const order: string[] = [];
+  const second = history.older(CONVERSATION).then(() => order.push(`asked second, holding ${numbers()}`));
+  // Anything that had resolved already would be done by now.
+  await new Promise((resolve) => setTimeout(resolve));
+  order.push('answered');
+  expect(waiting).toHaveLength(1);
+  waiting[0]!(page([message(9)]));
+  await Promise.all([first, second]);
+  expect(order).toEqual(['answered', 'asked second, holding 9,10']);
+});
+
+it('what was under way at a sign-out is not taken in, and holds up nobody who comes after', async () => {
+  const { history, failed, numbers, state } = scene();
+  const first = history.older(CONVERSATION);
+  history.clear();
+  expect(state()).toBeUndefined();
+  const second = history.older(CONVERSATION);
+  expect(waiting, 'asked anew').toHaveLength(2);
+  waiting[0]!(page([message(9, 'for somebody else')]));
+  await first;
+  expect(numbers()).toEqual([10]);
+  expect(state(), 'the second is still under way').toBe('loading');
+  waiting[1]!(new Error('no network'));
+  await second;
+  expect(state()).toBe('failed');
+  expect(failed).toHaveBeenCalledOnce();
+});
+
+it('a refusal that comes after a sign-out is nobody’s', async () => {
+  const { history, failed, state } = scene();
+  const asked = history.older(CONVERSATION);
+  history.clear();
+  waiting[0]!(new Response(JSON.stringify({ code: 'unauthenticated', message: '', retryable: false }), { status: 401 }));
+  await asked;
+  expect(failed).not.toHaveBeenCalled();
+  expect(state()).toBeUndefined();
+});
