@@ -1,7 +1,6 @@
 /** Settings: the person's language, and signing out. */
 import { useState } from 'preact/hooks';
 import { HOME, store } from '../page';
-import { Refused, call } from '../connection/http';
 import { OFFERED, ownName, t } from '../i18n';
 import type { Language } from '../protocol';
 import { Icon } from '../ui/Icon';
@@ -26,12 +25,10 @@ export function Settings({ leave }: { leave: () => void }) {
   const signOut = async () => {
     setLeaving('busy');
     try {
-      await call('POST', 'sign-out', () => undefined);
-    } catch (error) {
-      // A refusal means that the server does not know this sign-in any more: that is what was asked for.
-      if (!(error instanceof Refused)) return setLeaving('failed');
+      await store.signOut();
+    } catch {
+      return setLeaving('failed');
     }
-    await store.signedOut();
     leave();
   };
 

@@ -164,6 +164,16 @@ export class Store {
     });
   }
 
+  /** Signs out. Throws unless the server has ended the sign-in, or does not know it any more: until then it is still good. */
+  async signOut(): Promise<void> {
+    try {
+      await call('POST', 'sign-out', () => undefined);
+    } catch (error) {
+      if (!isSignedOut(error)) throw error;
+    }
+    await this.signedOut();
+  }
+
   /** Ends the connection, and forgets what was about to be stored, and what only the screens know of. */
   #letGo(): void {
     this.connection.stop();
@@ -477,13 +487,18 @@ export class Store {
 
   /** Whether the server says to sign in again; then the way in is shown. */
   #refusedForGood(error: unknown): boolean {
-    if (!(error instanceof Refused) || error.status !== 401) {
-      if (!(error instanceof Refused) && !(error instanceof NoAnswer)) console.error(error);
-      return false;
+    if (isSignedOut(error)) {
+      void this.signedOut();
+      return true;
     }
-    void this.signedOut();
-    return true;
+    if (!(error instanceof Refused) && !(error instanceof NoAnswer)) console.error(error);
+    return false;
   }
+}
+
+/** The one refusal that says that this sign-in is over. */
+function isSignedOut(error: unknown): boolean {
+  return error instanceof Refused && error.status === 401;
 }
 
 /** A room that its person has just left is not there for them; its `left` is on the way. */

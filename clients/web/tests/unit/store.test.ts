@@ -1,7 +1,7 @@
 import 'fake-indexeddb/auto';
 import { IDBFactory } from 'fake-indexeddb';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import type { Family, Home, RoomSummary } from '../../src/protocol';
+import type { Family, Fault, Home, RoomSummary } from '../../src/protocol';
 import { Storage } from '../../src/store/storage';
 import { Store } from '../../src/store/store';
 import { CONVERSATION, ME, ROOM, message, posted, summary, until } from './samples';
@@ -16,6 +16,8 @@ let home: Home;
 let history: { messages: ReturnType<typeof message>[]; more: boolean };
 let families: Family[];
 let status: number;
+/** What is refused otherwise than with 401. */
+let refusal: Partial<Fault>;
 /** Pages of history are answered after this. */
 let gate: Promise<void>;
 const asked: string[] = [];
@@ -26,6 +28,7 @@ beforeEach(() => {
   history = { messages: [], more: false };
   families = [];
   status = 200;
+  refusal = {};
   gate = Promise.resolve();
   asked.length = 0;
   vi.stubGlobal('fetch', async (url: string) => {
@@ -33,7 +36,7 @@ beforeEach(() => {
     if (url.includes('/messages')) await gate;
     const gone = url.endsWith(ROOM) && home.rooms.length === 0;
     if (gone) return new Response(JSON.stringify({ code: 'not_found', message: 'No such room.', retryable: false }), { status: 404 });
-    const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false }
+    const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false, ...refusal }
       : url.endsWith('/home') ? home
       : url.includes('/messages') ? history
       : { summary: home.rooms[0], staff: [], families };
@@ -221,6 +224,31 @@ it('a sign-in that is over forgets all that is on the device', async () => {
   await until('signed out', () => store.phase.value === 'signed_out');
   expect(store.conversations.value.size).toBe(0);
   expect((await storage.load()).conversations).toEqual([]);
+});
+
+it('nobody is told that they are signed out before the server has said so', async () => {
+  const { store, live } = scene();
+  await store.open();
+  await live();
+  for (const [code, refused] of [['forbidden', 403], ['conflict', 409], ['invalid', 422]] as const) {
+    status = refused;
+    refusal = { code };
+    await expect(store.signOut()).rejects.toMatchObject({ status });
+    expect(store.phase.value).toBe('ready');
+  }
+  status = 200;
+  await store.signOut();
+  expect(store.phase.value).toBe('signed_out');
+});
+
+it('signing out of a sign-in that the server does not know any more is done with that', async () => {
+  const { store, live } = scene();
+  await store.open();
+  await live();
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  status = 401;
+  await store.signOut();
+  expect(store.phase.value).toBe('signed_out');
 });
 
 it('a device whose sign-in is over when it opens shows the way in, and does not try on', async () => {
