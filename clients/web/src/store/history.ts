@@ -20,7 +20,7 @@ export interface Shelf {
 
 /** A page that is on its way. One that is no longer the conversation's when it comes is for nobody. */
 interface Fetch {
-  over: Promise<void>;
+  over: Promise<unknown>;
 }
 
 export class History {
@@ -30,13 +30,13 @@ export class History {
 
   constructor(readonly shelf: Shelf) {}
 
-  /** Fetches the page before what is held. Whoever asks while it is on its way waits for the same one. */
-  older(id: ConversationId, limit = PAGE): Promise<void> {
+  /** Fetches the page before what is held. Whoever asks while it is on its way waits for the same one. Gives what went wrong. */
+  older(id: ConversationId, limit = PAGE): Promise<unknown> {
     const underWay = this.#underWay.get(id);
     if (underWay) return underWay.over;
     const held = this.shelf.conversation(id);
-    if (!held?.more) return Promise.resolve();
-    const fetch: Fetch = { over: Promise.resolve() };
+    if (!held?.more) return Promise.resolve(null);
+    const fetch: Fetch = { over: Promise.resolve(null) };
     this.#underWay.set(id, fetch);
     this.#note(id, 'loading');
     fetch.over = this.#fetch(fetch, held, limit);
@@ -54,7 +54,7 @@ export class History {
     this.state.value = new Map();
   }
 
-  async #fetch(fetch: Fetch, { id, room, from }: Conversation, limit: number): Promise<void> {
+  async #fetch(fetch: Fetch, { id, room, from }: Conversation, limit: number): Promise<unknown> {
     const wanted = () => this.#underWay.get(id) === fetch;
     const settle = (state: 'failed' | null) => {
       this.#underWay.delete(id);
@@ -62,16 +62,18 @@ export class History {
     };
     try {
       const page = await call('GET', `rooms/${room}/conversations/${id}/messages?before=${from}&limit=${limit}`, wire.historyPage);
-      if (!wanted()) return;
+      if (!wanted()) return null;
       batch(() => {
         const now = this.shelf.conversation(id);
         if (now) this.shelf.put(withPage(now, from, page.messages, page.more));
         settle(null);
       });
+      return null;
     } catch (error) {
-      if (!wanted()) return;
+      if (!wanted()) return null;
       settle('failed');
       this.shelf.failed(error);
+      return error;
     }
   }
 

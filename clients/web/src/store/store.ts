@@ -10,6 +10,7 @@ import { batch, computed, signal } from '@preact/signals';
 import type {
   Address, ConversationId, ConversationSummary, EventId, Home, Language, Limits, Mark, PersonId, RoomDetail, RoomId, ServerFrame, You,
 } from '../protocol';
+import { backoff } from '../connection/backoff';
 import { Connection, Stop, type Surroundings } from '../connection/connection';
 import { NoAnswer, Refused, call } from '../connection/http';
 import * as wire from '../connection/wire';
@@ -28,6 +29,9 @@ export type Phase = 'opening' | 'signed_out' | 'ready';
 
 /** Names of people and classes are not told as they change: they are fetched again when somebody looks at the page after this. */
 const STALE_MS = 10 * 60_000;
+
+/** What may wait is fetched after this and a random time more: a school's list that is taken in moves many, and is news to many. */
+const SOON_MS = 500;
 
 /** What a page tells the others when somebody signs out of it: first to stop writing, then to begin anew. */
 type Parting = 'leaving' | 'left';
@@ -65,6 +69,9 @@ export class Store {
   #refreshing: Promise<void> | null = null;
   #refreshedAt = 0;
   #again = false;
+  #later: ReturnType<typeof setTimeout> | undefined;
+  /** How often in a row it could not be fetched. */
+  #failures = 0;
   /** Counts sign-ins: what was asked for in an earlier one is not for the eyes of the next. */
   #visit = 0;
   readonly #forgetMore: () => void;
@@ -227,8 +234,8 @@ export class Store {
   }
 
   /** Fetches the page before what is held. */
-  older(id: ConversationId, limit?: number): Promise<void> {
-    return this.#older.older(id, limit);
+  async older(id: ConversationId): Promise<void> {
+    await this.#older.older(id);
   }
 
   /** Before each try to connect. A device that knows nothing yet fetches the first screen. */
@@ -270,7 +277,7 @@ export class Store {
       case 'event': {
         this.#positions.set(frame.room, frame.id);
         this.#keeper.position(frame.room);
-        if (frame.kind === 'member_joined' || frame.kind === 'member_left') void this.refresh();
+        if (frame.kind === 'member_joined' || frame.kind === 'member_left') this.#refreshLater(1);
         if (frame.conversation && frame.n !== undefined) {
           const address: Address = frame.about ? { kind: 'private', ...frame.about } : { kind: 'announcements' };
           this.#put(withEvent(this.conversation(frame.conversation, frame.room, address), frame));
@@ -338,6 +345,8 @@ export class Store {
       this.#again = true;
       return this.#refreshing;
     }
+    clearTimeout(this.#later);
+    this.#later = undefined;
     const visit = this.#visit;
     const over = () => visit !== this.#visit;
     const run = async () => {
@@ -354,16 +363,28 @@ export class Store {
         if (over()) return;
         this.#refreshedAt = Date.now();
         await this.#fetchMissed(over);
+        this.#failures = 0;
       } while (this.#again && !over());
     };
     this.#refreshing = run()
       .catch((error: unknown) => {
         if (this.#refusedForGood(error)) return;
         console.error('not refreshed', error);
-        setTimeout(() => this.line.value === 'live' && void this.refresh(), 3_000);
+        this.#refreshLater(this.#failures++);
       })
       .finally(() => (this.#refreshing = null));
     return this.#refreshing;
+  }
+
+  /** Refreshes in a while, the longer the higher `attempt` is; once, however often it is asked for until then. */
+  #refreshLater(attempt: number): void {
+    this.#later ??= setTimeout(() => {
+      this.#later = undefined;
+      // If not, the next welcome will.
+      if (this.line.value !== 'live') return;
+      this.#older.retry();
+      void this.refresh();
+    }, SOON_MS + backoff(attempt));
   }
 
   /** Somebody else signed in, in another page of this browser: nothing of the first one may be seen by them. */
@@ -429,8 +450,10 @@ export class Store {
         // A page that brought nothing would do so for ever.
         if (held.from === from) break;
         from = held.from;
-        await this.older(id, 100);
+        const trouble = await this.#older.older(id, 100);
         if (over()) return;
+        // The others would be refused as well: all of them later.
+        if (trouble instanceof NoAnswer || (trouble instanceof Refused && trouble.fault.retryable)) throw trouble;
       }
     }
     this.#remind();

@@ -40,6 +40,20 @@ it('whoever asks for a page that is on its way waits for it, and it is fetched o
   expect(order).toEqual(['answered', 'asked second, holding 9,10']);
 });
 
+it('a page that is refused only now is under way until it is there', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0);
+  const { history, numbers, state } = scene();
+  const asked = history.older(CONVERSATION);
+  const fault = { code: 'unavailable', message: '', retryable: true, retry_after_ms: 1 };
+  waiting[0]!(new Response(JSON.stringify(fault), { status: 503 }));
+  await vi.waitFor(() => expect(waiting).toHaveLength(2));
+  expect(state()).toBe('loading');
+  waiting[1]!(page([message(9)]));
+  await asked;
+  expect(numbers()).toEqual([9, 10]);
+  vi.restoreAllMocks();
+});
+
 it('what was under way at a sign-out is not taken in, and holds up nobody who comes after', async () => {
   const { history, failed, numbers, state } = scene();
   const first = history.older(CONVERSATION);

@@ -20,6 +20,8 @@ let status: number;
 let refusal: Partial<Fault>;
 /** Pages of history are answered after this. */
 let gate: Promise<void>;
+/** There is no answer when a page is asked for. */
+let noPages: boolean;
 const asked: string[] = [];
 const opened: Store[] = [];
 
@@ -30,10 +32,12 @@ beforeEach(() => {
   status = 200;
   refusal = {};
   gate = Promise.resolve();
+  noPages = false;
   asked.length = 0;
   vi.stubGlobal('fetch', async (url: string) => {
     asked.push(url);
     if (url.includes('/messages')) await gate;
+    if (noPages && url.includes('/messages')) throw new TypeError('no network');
     const gone = url.endsWith(ROOM) && home.rooms.length === 0;
     if (gone) return new Response(JSON.stringify({ code: 'not_found', message: 'No such room.', retryable: false }), { status: 404 });
     const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false, ...refusal }
@@ -45,6 +49,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const store of opened.splice(0)) store.connection.stop();
+  vi.restoreAllMocks();
   vi.unstubAllGlobals();
 });
 
@@ -183,6 +188,47 @@ it('a page that brings nothing new ends the search for what was missed', async (
   await until('the details', () => store.rooms.value[0]?.detailed === true);
   await store.refresh();
   expect(asked.filter((url) => url.includes('before=3')).length).toBeLessThanOrEqual(2);
+});
+
+it('many who join together are asked for once, when they are all there', async () => {
+  const { store, live } = scene();
+  await store.open();
+  const socket = await live();
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  await store.refresh();
+  const times = () => asked.filter((url) => url.endsWith('/home')).length;
+  const before = times();
+  for (let n = 1; n <= 20; n++) {
+    socket.says({ type: 'event', room: ROOM, id: `event ${n}`, at: '', kind: 'member_joined', person: `person ${n}`, role: 'guardian', student: 's' });
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  expect(times()).toBe(before);
+  await until('asked', () => times() > before);
+  await store.refresh();
+  expect(times()).toBeLessThanOrEqual(before + 2);
+});
+
+it('a server that can not answer is asked again ever later, and nothing is asked of it beside that', async () => {
+  home.rooms = [room({ position: 'event 3', conversations: [
+    summary(3, { last: message(3), unread: 3 }), summary(3, { conversation: 'another', last: message(3), unread: 3 }),
+  ] })];
+  history = { messages: [message(2), message(1)], more: false };
+  const { store, live, held } = scene();
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  const timer = vi.spyOn(globalThis, 'setTimeout');
+  vi.spyOn(Math, 'random').mockReturnValue(0.999);
+  noPages = true;
+  const pages = () => asked.filter((url) => url.includes('/messages')).length;
+  const waits = () => timer.mock.calls.flatMap(([, wait]) => (wait && wait > 800 && wait < 10_000 ? Math.round(wait / 100) / 10 : []));
+  await live('event 3');
+  await until('asked', () => waits().length === 1);
+  expect(pages(), 'the other conversation is not tried').toBe(1);
+  await until('asked again', () => waits().length === 2);
+  expect(pages()).toBe(2);
+  expect(waits()[1]).toBeGreaterThan(waits()[0]!);
+  noPages = false;
+  await until('all of it', () => held()?.messages.length === 3);
 });
 
 it('reading moves the count at once, and is told to the server', async () => {
