@@ -22,9 +22,13 @@ export async function fetchReach(room: RoomId, message: EventId, n: number, anew
   const known = reports.value.get(message);
   if (known && known.state !== 'failed' && !anew) return;
   if (!known) put(message, { state: 'loading' });
+  const person = store.you.peek()?.person;
+  const over = () => person !== store.you.peek()?.person;
   try {
-    put(message, { state: 'known', n, reach: await call('GET', `rooms/${room}/messages/${message}/reach`, wire.reach) });
+    const reach = await call('GET', `rooms/${room}/messages/${message}/reach`, wire.reach);
+    if (!over()) put(message, { state: 'known', n, reach });
   } catch (error) {
+    if (over()) return;
     console.error('no reach report', error);
     if (!known || known.state !== 'known') put(message, { state: 'failed' });
   }
@@ -37,6 +41,11 @@ export function moved(reach: Reach, n: number, mark: Mark): Reach {
     : { ...line, delivered: line.delivered || mark.delivered >= n || mark.read >= n, read: line.read || mark.read >= n });
   return { ...reach, guardians };
 }
+
+// Whom somebody has reached is for them.
+store.you.subscribe((you) => {
+  if (!you) reports.value = new Map();
+});
 
 store.announced.subscribe((announced) => {
   if (!announced) return;

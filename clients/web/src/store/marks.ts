@@ -50,6 +50,12 @@ export class Marks {
     this.#online = false;
   }
 
+  /** Somebody signed out: what they read and stored is not for the next one to tell. */
+  clear(): void {
+    this.#due = new Map();
+    this.#lastTold = new Map();
+  }
+
   async #run(): Promise<void> {
     if (this.#running) return;
     this.#running = true;
@@ -63,16 +69,19 @@ export class Marks {
         continue;
       }
       const [key, mark] = next;
+      const due = this.#due;
       let pause = BETWEEN_MS;
       try {
         await this.send({ type: mark.kind, room: mark.room, conversation: mark.conversation, n: mark.n });
+        // Told for somebody who is not there any more.
+        if (due !== this.#due) continue;
         this.#lastTold.set(key, Date.now());
         this.told(mark.kind, mark.conversation, mark.n);
-        if (this.#due.get(key) === mark) this.#due.delete(key);
+        if (due.get(key) === mark) due.delete(key);
       } catch (error) {
         if (!(error instanceof CommandRefused)) break;
         if (error.fault.retryable) pause = error.fault.retry_after_ms ?? 1_000;
-        else this.#due.delete(key);
+        else due.delete(key);
       }
       await new Promise((resolve) => setTimeout(resolve, pause));
     }

@@ -181,11 +181,22 @@ export class Store {
     await this.signedOut();
   }
 
-  /** Ends the connection, and forgets what was about to be stored, and what only the screens know of. */
+  /** Ends the connection, and forgets what was about to be stored, told or fetched, and what only the screens know of. */
   #letGo(): void {
     this.connection.stop();
     this.#visit += 1;
-    this.#older.clear();
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    this.#refreshing = null;
+    this.#again = false;
+    this.#failures = 0;
+    batch(() => {
+      this.#older.clear();
+      this.marks.clear();
+      this.#writers.clear();
+      this.announced.value = null;
+      this.trouble.value = null;
+    });
     this.#keeper.letGo();
     this.#forgetMore();
   }
@@ -241,13 +252,16 @@ export class Store {
   /** Before each try to connect. A device that knows nothing yet fetches the first screen. */
   async #prepare(): Promise<Record<RoomId, EventId | null>> {
     if (this.#held.size === 0) {
+      const visit = this.#visit;
+      const over = () => visit !== this.#visit;
       try {
-        const visit = this.#visit;
         const home = await call('GET', 'home', wire.home);
-        if (visit !== this.#visit) throw new Stop();
+        if (over()) throw new NoAnswer('it was for somebody else');
         this.#merge(home, this.#epoch);
         this.trouble.value = null;
       } catch (error) {
+        // Whoever signed in meanwhile asks for themselves at the next try.
+        if (over()) throw error;
         if (this.#refusedForGood(error)) throw new Stop();
         this.trouble.value = error instanceof Refused ? error.message : '';
         throw error;
@@ -364,16 +378,19 @@ export class Store {
         this.#refreshedAt = Date.now();
         await this.#fetchMissed(over);
         this.#failures = 0;
-      } while (this.#again && !over());
+      } while (!over() && this.#again);
     };
-    this.#refreshing = run()
+    const refreshing = run()
       .catch((error: unknown) => {
-        if (this.#refusedForGood(error)) return;
+        if (over() || this.#refusedForGood(error)) return;
         console.error('not refreshed', error);
         this.#refreshLater(this.#failures++);
       })
-      .finally(() => (this.#refreshing = null));
-    return this.#refreshing;
+      .finally(() => {
+        if (!over()) this.#refreshing = null;
+      });
+    this.#refreshing = refreshing;
+    return refreshing;
   }
 
   /** Refreshes in a while, the longer the higher `attempt` is; once, however often it is asked for until then. */

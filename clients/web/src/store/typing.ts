@@ -24,4 +24,9 @@ export class Typing {
     now.delete(conversation);
     this.now.value = now;
   }
+
+  /** Whoever was shown it is not there any more. */
+  clear(): void {
+    this.now.value = new Map();
+  }
 }

@@ -61,4 +61,37 @@ describe('marks', () => {
     await until('all tried', () => sent.length === 3);
     expect(sent.map(({ n }) => n)).toEqual([1, 1, 2]);
   });
+
+  it('of whoever signed out are not told as those of the next', async () => {
+    let lose: (error: Error) => void = () => {};
+    const { marks, sent } = scene(() => new Promise((_, reject) => (lose = reject)));
+    marks.online();
+    marks.note('read', 'r', 'c', 5);
+    marks.note('delivered', 'r', 'c', 5);
+    await until('one under way', () => sent.length === 1);
+    marks.offline();
+    marks.clear();
+    lose(new LineLost());
+    await new Promise((resolve) => setTimeout(resolve));
+    marks.online();
+    marks.note('read', 'r', 'c', 2);
+    await until('told', () => sent.length === 2);
+    expect(sent[1]).toEqual({ type: 'read', n: 2 });
+  });
+
+  it('that are acknowledged to whoever signed out are not noted as those of the next', async () => {
+    let acknowledge = () => {};
+    const { marks, sent, told } = scene(() => new Promise((resolve) => (acknowledge = () => resolve({ type: 'ack', ref: 1 }))));
+    marks.online();
+    marks.note('read', 'r', 'c', 5);
+    await until('under way', () => sent.length === 1);
+    acknowledge();
+    marks.clear();
+    marks.note('read', 'r', 'c', 2);
+    await until('the next is told', () => sent.length === 2);
+    expect(told).toEqual([]);
+    acknowledge();
+    await until('noted', () => told.length === 1);
+    expect(told).toEqual(['read c 2']);
+  });
 });

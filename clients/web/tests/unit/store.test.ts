@@ -20,6 +20,8 @@ let status: number;
 let refusal: Partial<Fault>;
 /** Pages of history are answered after this. */
 let gate: Promise<void>;
+/** The status with which a room's details are answered. */
+let details: Promise<number>;
 /** There is no answer when a page is asked for. */
 let noPages: boolean;
 const asked: string[] = [];
@@ -33,18 +35,20 @@ beforeEach(() => {
   refusal = {};
   gate = Promise.resolve();
   noPages = false;
+  details = Promise.resolve(200);
   asked.length = 0;
   vi.stubGlobal('fetch', async (url: string) => {
     asked.push(url);
     if (url.includes('/messages')) await gate;
     if (noPages && url.includes('/messages')) throw new TypeError('no network');
     const gone = url.endsWith(ROOM) && home.rooms.length === 0;
+    const answered = url.endsWith(ROOM) && status === 200 ? await details : status;
     if (gone) return new Response(JSON.stringify({ code: 'not_found', message: 'No such room.', retryable: false }), { status: 404 });
-    const body = status !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false, ...refusal }
+    const body = answered !== 200 ? { code: 'unauthenticated', message: 'Sign in first.', retryable: false, ...refusal }
       : url.endsWith('/home') ? home
       : url.includes('/messages') ? history
       : { summary: home.rooms[0], staff: [], families };
-    return new Response(JSON.stringify(body), { status });
+    return new Response(JSON.stringify(body), { status: answered });
   });
 });
 afterEach(() => {
@@ -69,7 +73,7 @@ function scene(factory = new IDBFactory(), forgetMore?: () => void) {
     await until('a socket', () => sockets.at(-1)?.closed === false);
     const socket = sockets.at(-1)!;
     socket.onopen?.();
-    socket.says({ ...welcome, rooms: [{ room: ROOM, title: 'Class 4B', role: 'guardian', position }] });
+    socket.says({ ...welcome, you: home.you, rooms: [{ room: ROOM, title: 'Class 4B', role: 'guardian', position }] });
     socket.says({ type: 'caught_up', room: ROOM });
     return socket;
   };
@@ -228,6 +232,7 @@ it('a server that can not answer is asked again ever later, and nothing is asked
   expect(pages()).toBe(2);
   expect(waits()[1]).toBeGreaterThan(waits()[0]!);
   noPages = false;
+  details = Promise.resolve(200);
   await until('all of it', () => held()?.messages.length === 3);
 });
 
@@ -270,6 +275,63 @@ it('a sign-in that is over forgets all that is on the device', async () => {
   await until('signed out', () => store.phase.value === 'signed_out');
   expect(store.conversations.value.size).toBe(0);
   expect((await storage.load()).conversations).toEqual([]);
+});
+
+/** Somebody signs in, and out again before they were answered; `answer` gives the answer, a status, after that. */
+async function leftUnanswered() {
+  const all = scene();
+  await all.store.open();
+  const first = await all.live();
+  await until('the details', () => all.store.rooms.value[0]?.detailed === true);
+  let answer = (_: number) => {};
+  details = new Promise((resolve) => (answer = resolve));
+  const refreshed = all.store.refresh();
+  await until('asked', () => asked.filter((url) => url.endsWith(ROOM)).length === 2);
+  return { ...all, first, answered: (code: number) => (answer(code), refreshed) };
+}
+
+it('who signs in after somebody else in the same page gets all that is theirs, and nothing of the other', async () => {
+  const { store, live, first, answered } = await leftUnanswered();
+  first.says({ type: 'event', ...posted(1) });
+  store.read(CONVERSATION, 1);
+  first.says({ type: 'typing', room: ROOM, conversation: CONVERSATION, person: 'them' });
+  expect(store.typing.value.size).toBe(1);
+  await until('the mark under way', () => first.sent.some(({ type }) => type === 'read'));
+  await store.signedOut();
+  expect(store.typing.value.size).toBe(0);
+
+  home.you = { person: 'ben', name: 'Ben', language: 'en' };
+  details = Promise.resolve(200);
+  await store.open();
+  const second = await live();
+  await until('their details', () => store.rooms.value[0]?.detailed === true);
+  expect(second.sent.map(({ type }) => type)).toEqual(['hello']);
+  await answered(200);
+});
+
+it('a refusal that was meant for whoever signed out does not sign out the next', async () => {
+  const { store, live, answered } = await leftUnanswered();
+  await store.signedOut();
+  details = Promise.resolve(200);
+  await store.open();
+  await until('ready', () => store.phase.value === 'ready');
+  await answered(401);
+  await live();
+  await until('their details', () => store.rooms.value[0]?.detailed === true);
+  expect(store.phase.value).toBe('ready');
+});
+
+it('a first screen that comes after a sign-out is for nobody, and whoever came next gets their own', async () => {
+  let answer = (_: Response) => {};
+  const answers = vi.fn(fetch).mockImplementationOnce(() => new Promise((resolve) => (answer = resolve)));
+  vi.stubGlobal('fetch', answers);
+  const { store } = scene();
+  await store.open();
+  await until('asked', () => answers.mock.calls.length === 1);
+  await store.signedOut();
+  await store.open();
+  answer(new Response(JSON.stringify({ code: 'unauthenticated', message: '', retryable: false }), { status: 401 }));
+  await until('ready', () => store.phase.value === 'ready');
 });
 
 it('nobody is told that they are signed out before the server has said so', async () => {
