@@ -85,18 +85,20 @@ export function withEvent(held: Conversation, event: Event): Conversation {
   };
 }
 
-/** Takes a page of history in, newest first, that was asked for with `before`. */
-export function withPage(held: Conversation, before: number, messages: readonly Message[], more: boolean): Conversation {
+/**
+ * Takes a page of history in, newest first, that was asked for with `before`. `later` is what events said of messages before
+ * the stretch while the page was on its way: it may have been read before them, so they stand.
+ */
+export function withPage(
+  held: Conversation, before: number, messages: readonly Message[], more: boolean, later: readonly Message[] = [],
+): Conversation {
   // Somebody asked for a page that does not touch what is held: it would leave a hole.
   if (before < held.from) return held;
   const oldest = messages.at(-1)?.n;
   const older = more && oldest !== undefined;
-  return {
-    ...held,
-    messages: withMessages(held.messages, messages, 'held'),
-    from: older ? Math.min(held.from, oldest) : 1,
-    more: older,
-  };
+  const from = older ? Math.min(held.from, oldest) : 1;
+  const page = withMessages(withMessages([], messages, 'given'), later.filter(({ n }) => n >= from), 'given');
+  return { ...held, messages: withMessages(held.messages, page, 'held'), from, more: older };
 }
 
 /** Takes a summary in. For a conversation that is followed already it only moves marks: its events bring the rest. */

@@ -4,7 +4,7 @@
  * Owns: one page at a time, and whether one could not be fetched. Refuses to know: when somebody wants one.
  */
 import { batch, signal } from '@preact/signals';
-import type { ConversationId } from '../protocol';
+import type { ConversationId, Event, Message } from '../protocol';
 import { call } from '../connection/http';
 import * as wire from '../connection/wire';
 import { type Conversation, withPage } from './conversation';
@@ -21,6 +21,8 @@ export interface Shelf {
 /** A page that is on its way. One that is no longer the conversation's when it comes is for nobody. */
 interface Fetch {
   over: Promise<unknown>;
+  /** What events said meanwhile of the messages that may be in it, in their order. */
+  later: Message[];
 }
 
 export class History {
@@ -36,7 +38,7 @@ export class History {
     if (underWay) return underWay.over;
     const held = this.shelf.conversation(id);
     if (!held?.more) return Promise.resolve(null);
-    const fetch: Fetch = { over: Promise.resolve(null) };
+    const fetch: Fetch = { over: Promise.resolve(null), later: [] };
     this.#underWay.set(id, fetch);
     this.#note(id, 'loading');
     fetch.over = this.#fetch(fetch, held, limit);
@@ -46,6 +48,17 @@ export class History {
   /** What could not be fetched may be asked for again. */
   retry(): void {
     this.state.value = new Map([...this.state.value].filter(([, state]) => state === 'loading'));
+  }
+
+  /** An event came: what it says of a message whose page is on its way is newer than the page may be. */
+  heard(event: Event): void {
+    if (event.conversation && 'message' in event) this.#underWay.get(event.conversation)?.later.push(event.message);
+  }
+
+  /** The conversation is forgotten: what was asked for may be of another one by now, under the same id. */
+  forget(id: ConversationId): void {
+    this.#underWay.delete(id);
+    this.#note(id, null);
   }
 
   /** What was asked for is for nobody any more: somebody signed out. */
@@ -65,7 +78,7 @@ export class History {
       if (!wanted()) return null;
       batch(() => {
         const now = this.shelf.conversation(id);
-        if (now) this.shelf.put(withPage(now, from, page.messages, page.more));
+        if (now) this.shelf.put(withPage(now, from, page.messages, page.more, fetch.later));
         settle(null);
       });
       return null;

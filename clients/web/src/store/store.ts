@@ -295,6 +295,7 @@ export class Store {
         if (frame.conversation && frame.n !== undefined) {
           const address: Address = frame.about ? { kind: 'private', ...frame.about } : { kind: 'announcements' };
           this.#put(withEvent(this.conversation(frame.conversation, frame.room, address), frame));
+          this.#older.heard(frame);
           this.outbox.seen(frame.conversation, frame.n);
           if ('message' in frame) {
             this.#writers.stopped(frame.conversation, frame.message.author);
@@ -511,6 +512,7 @@ export class Store {
     const conversations = new Map(this.conversations.value);
     for (const { id } of gone) {
       conversations.delete(id);
+      this.#older.forget(id);
       this.#keeper.forgetConversation(id);
     }
     this.conversations.value = conversations;

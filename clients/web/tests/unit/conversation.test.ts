@@ -68,6 +68,14 @@ describe('history', () => {
     expect(withPage(page, 6, [message(5)], false)).toMatchObject({ from: 1, more: false });
   });
 
+  it('yields to what was said of its messages while it was on its way, and to nothing beyond it', () => {
+    const held = withSummary(undefined, ROOM, summary(12, { last: message(10) }), ME);
+    const later = [message(5, 'better'), takenBack(8), message(8, 'too late'), message(2, 'further back')];
+    const page = withPage(held, 10, [message(8), message(6), takenBack(5)], true, later);
+    expect(texts(page), 'what the page has as taken back stays so').toEqual(['gone', 'message 6', 'gone', 'message 10']);
+    expect(page).toMatchObject({ from: 5, more: true });
+  });
+
   it('that would leave a hole is not taken', () => {
     const held = withSummary(undefined, ROOM, summary(9, { last: message(9) }), ME);
     expect(withPage(held, 5, [message(4)], true)).toBe(held);

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import type { HistoryPage, Message } from '../../src/protocol';
-import { type Conversation, withSummary } from '../../src/store/conversation';
+import type { Event, HistoryPage, Message } from '../../src/protocol';
+import { type Conversation, withEvent, withSummary } from '../../src/store/conversation';
 import { History } from '../../src/store/history';
-import { CONVERSATION, ME, ROOM, message, summary } from './samples';
+import { CONVERSATION, ME, ROOM, changed, empty, message, posted, summary, takenBack } from './samples';
 
 /** The requests that wait for the server, which the test plays. */
 let waiting: ((response: Response | Error) => void)[];
@@ -21,9 +21,19 @@ function scene() {
   let held: Conversation | undefined = withSummary(undefined, ROOM, summary(10, { last: message(10) }), ME);
   const failed = vi.fn();
   const history = new History({ conversation: () => held, put: (conversation) => void (held = conversation), failed });
+  /** An event comes, as the store takes it in. */
+  const comes = (event: Event) => {
+    held = withEvent(held ?? empty(), event);
+    history.heard(event);
+  };
   const numbers = () => held?.messages.map(({ n }) => n);
   const state = () => history.state.value.get(CONVERSATION);
-  return { history, failed, numbers, state };
+  const texts = () => held?.messages.map(({ envelope }) => envelope?.text ?? 'gone');
+  const forget = () => {
+    held = undefined;
+    history.forget(CONVERSATION);
+  };
+  return { history, failed, comes, forget, numbers, texts, state };
 }
 
 it('whoever asks for a page that is on its way waits for it, and it is fetched once', async () => {
@@ -79,4 +89,26 @@ it('a refusal that comes after a sign-out is nobody’s', async () => {
   await asked;
   expect(failed).not.toHaveBeenCalled();
   expect(state()).toBeUndefined();
+});
+
+it('what is edited or taken back while its page is on its way is shown as it stands', async () => {
+  const { history, comes, texts } = scene();
+  const asked = history.older(CONVERSATION);
+  comes(changed(11, 'edited', message(8, 'better')));
+  comes(changed(12, 'retracted', takenBack(9)));
+  comes(posted(13));
+  waiting[0]!(page([message(9), message(8)]));
+  await asked;
+  expect(texts()).toEqual(['better', 'gone', 'message 10', 'message 13']);
+});
+
+it('a page of what was forgotten meanwhile is not taken in', async () => {
+  const { history, comes, forget, numbers, state } = scene();
+  const asked = history.older(CONVERSATION);
+  forget();
+  expect(state()).toBeUndefined();
+  comes(posted(10));
+  waiting[0]!(page([message(9, 'of the history before')]));
+  await asked;
+  expect(numbers()).toEqual([10]);
 });

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { Family, Fault, Home, RoomSummary } from '../../src/protocol';
 import { Storage } from '../../src/store/storage';
 import { Store } from '../../src/store/store';
-import { CONVERSATION, ME, ROOM, message, posted, summary, until } from './samples';
+import { CONVERSATION, ME, ROOM, changed, message, posted, summary, takenBack, until } from './samples';
 import { FakeSocket, welcome } from './socket';
 
 const room = (more: Partial<RoomSummary> = {}): RoomSummary => ({
@@ -181,6 +181,22 @@ it('what is missed is fetched while a screen fetches it, too, and neither keeps 
   await until('the details', () => store.rooms.value[0]?.detailed === true);
   setTimeout(open);
   await until('all of it', () => held()?.messages.length === 3);
+});
+
+it('what is taken back while its page is on its way stays so, on the screen and on the device', async () => {
+  home.rooms = [room({ position: 'event 3', conversations: [summary(3, { last: message(3), unread: 3 })] })];
+  history = { messages: [message(2), message(1)], more: false };
+  const { store, storage, live, held } = scene();
+  await store.open();
+  let open = () => {};
+  gate = new Promise((resolve) => (open = resolve));
+  const socket = await live('event 3');
+  await until('the page on its way', () => asked.some((url) => url.includes('before=3')));
+  socket.says({ type: 'event', ...changed(4, 'retracted', takenBack(2)) });
+  open();
+  await until('all of it', () => held()?.messages.length === 3);
+  expect(held()!.messages.map(({ envelope }) => envelope !== undefined)).toEqual([true, false, true]);
+  await vi.waitFor(async () => expect((await storage.load()).conversations[0]?.messages[1]).toEqual(takenBack(2)));
 });
 
 it('a page that brings nothing new ends the search for what was missed', async () => {
