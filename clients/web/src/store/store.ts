@@ -319,7 +319,10 @@ export class Store {
         void this.refresh();
         return;
       case 'left':
-        return this.#forget(frame.room);
+        this.#forget(frame.room);
+        this.#epoch += 1;
+        void this.refresh();
+        return;
       case 'mark': {
         this.#heard(frame.room, frame.person);
         const held = this.conversations.value.get(frame.conversation);

@@ -395,6 +395,28 @@ it('a room that its person has left is forgotten', async () => {
   expect(store.conversations.value.size).toBe(0);
 });
 
+it('a room that its person left while the first screen was on its way does not come back with it', async () => {
+  const { store, live } = scene();
+  await store.open();
+  const socket = await live();
+  await until('the details', () => store.rooms.value[0]?.detailed === true);
+  await store.refresh();
+  const shown: number[] = [];
+  let answer = (_: Response) => {};
+  const answers = vi.fn(fetch).mockImplementationOnce(() => new Promise((resolve) => (answer = resolve)));
+  vi.stubGlobal('fetch', answers);
+  const before = new Response(JSON.stringify(home));
+  const refreshed = store.refresh();
+  home.rooms = [];
+  socket.says({ type: 'left', room: ROOM });
+  const over = store.rooms.subscribe((rooms) => void shown.push(rooms.length));
+  answer(before);
+  await refreshed;
+  over();
+  expect(Math.max(...shown)).toBe(0);
+  expect(answers.mock.calls.filter(([url]) => String(url).endsWith('/home')), 'asked anew').toHaveLength(2);
+});
+
 it('a guardian of whom something is heard has signed in, whatever was known before', async () => {
   const guardian = (person: string) => ({ person, name: person, language: 'es', reachable: false, conversation: `${person}'s` });
   families = [{ student: { person: 'maria', name: 'Maria' }, guardians: [guardian('ana'), guardian('rui'), guardian('eva')] }];
