@@ -22,7 +22,7 @@ interface Mark {
 
 export class Marks {
   #due = new Map<string, Mark>();
-  /** When each was told last. */
+  /** When each was told last, by a clock that nobody sets. */
   #lastTold = new Map<string, number>();
   #running = false;
   #online = false;
@@ -61,7 +61,7 @@ export class Marks {
     this.#running = true;
     while (this.#online) {
       if (this.#due.size === 0) break;
-      const rested = [...this.#due].filter(([key]) => Date.now() - (this.#lastTold.get(key) ?? 0) >= AGAIN_MS);
+      const rested = [...this.#due].filter(([key]) => performance.now() - (this.#lastTold.get(key) ?? -AGAIN_MS) >= AGAIN_MS);
       // What was read matters more to the other side than what was stored.
       const next = rested.find(([, mark]) => mark.kind === 'read') ?? rested[0];
       if (!next) {
@@ -75,7 +75,7 @@ export class Marks {
         await this.send({ type: mark.kind, room: mark.room, conversation: mark.conversation, n: mark.n });
         // Told for somebody who is not there any more.
         if (due !== this.#due) continue;
-        this.#lastTold.set(key, Date.now());
+        this.#lastTold.set(key, performance.now());
         this.told(mark.kind, mark.conversation, mark.n);
         if (due.get(key) === mark) due.delete(key);
       } catch (error) {

@@ -214,7 +214,7 @@ export class Store {
   /** Somebody looks at the page again: come back at once, or find out whether the line that seems to be there still is. */
   lookedAt(): void {
     this.connection.hurry();
-    if (this.line.value === 'live' && Date.now() - this.#refreshedAt > STALE_MS) void this.refresh();
+    if (this.line.value === 'live' && performance.now() - this.#refreshedAt > STALE_MS) void this.refresh();
     // A telephone that slept may hold a line that is long dead. Repeating a mark changes nothing, and must be answered.
     const known = [...this.conversations.value.values()].find(({ mine }) => mine.delivered > 0);
     if (!known || this.line.value !== 'live') return;
@@ -379,7 +379,7 @@ export class Store {
           if (detail && !over()) this.#detail(detail);
         }));
         if (over()) return;
-        this.#refreshedAt = Date.now();
+        this.#refreshedAt = performance.now();
         await this.#fetchMissed(over);
         this.#failures = 0;
       } while (!over() && this.#again);

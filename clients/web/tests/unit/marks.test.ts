@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type Answer, CommandRefused, LineLost, type Unsent } from '../../src/connection/connection';
 import { Marks } from '../../src/store/marks';
 import { until } from './samples';
@@ -60,6 +60,19 @@ describe('marks', () => {
     marks.online();
     await until('all tried', () => sent.length === 3);
     expect(sent.map(({ n }) => n)).toEqual([1, 1, 2]);
+  });
+
+  it('go on when the clock is set back, and the first does not wait', async () => {
+    const { marks, told } = scene();
+    marks.online();
+    vi.spyOn(performance, 'now').mockReturnValueOnce(1);
+    marks.note('read', 'r', 'c', 1);
+    await Promise.resolve();
+    expect(told, 'as soon as the page is there').toEqual(['read c 1']);
+    vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 3_600_000);
+    marks.note('read', 'r', 'c', 2);
+    await until('told again', () => told.length === 2);
+    vi.restoreAllMocks();
   });
 
   it('of whoever signed out are not told as those of the next', async () => {
