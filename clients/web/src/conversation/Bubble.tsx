@@ -3,7 +3,7 @@
  *
  * Owns: how a message looks and what its author may do with it. Refuses to know: how it is sent.
  */
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { store } from '../page';
 import { clock, t } from '../i18n';
 import { directionOf } from '../i18n/direction';
@@ -56,6 +56,18 @@ interface Props {
 
 export function Bubble({ message, own, name, state, change, edit, takeBack }: Props) {
   const [open, setOpen] = useState<'' | 'actions' | 'ask'>('');
+  /** Whether an answer is still to come: a second tap on it may come before the first one is drawn. */
+  const asking = useRef(false);
+  const ask = () => {
+    asking.current = true;
+    setOpen('ask');
+  };
+  const sure = () => {
+    if (!asking.current) return;
+    asking.current = false;
+    setOpen('');
+    takeBack(message.id);
+  };
   const pendingEdit = change?.deed.kind === 'edit' && change.state !== 'failed' ? change.deed.draft : null;
   const takingBack = change?.deed.kind === 'retract' && change.state !== 'failed';
   const envelope = message.envelope && pendingEdit ? { ...message.envelope, text: pendingEdit.text, protected: [] } : message.envelope;
@@ -90,13 +102,13 @@ export function Bubble({ message, own, name, state, change, edit, takeBack }: Pr
       {may && open === 'actions' && (
         <div class="actions">
           <button type="button" class="button quiet" onClick={() => { setOpen(''); edit(message); }}>{t.edit}</button>
-          <button type="button" class="button quiet" onClick={() => setOpen('ask')}>{t.takeBack}</button>
+          <button type="button" class="button quiet" onClick={ask}>{t.takeBack}</button>
         </div>
       )}
       {may && open === 'ask' && (
         <div class="actions ask" role="group" aria-label={t.takeBack}>
           <p>{t.takeBackAsk}</p>
-          <button type="button" class="button danger" onClick={() => { setOpen(''); takeBack(message.id); }}>{t.takeBack}</button>
+          <button type="button" class="button danger" onClick={sure}>{t.takeBack}</button>
           <button type="button" class="button quiet" onClick={() => setOpen('')}>{t.keep}</button>
         </div>
       )}

@@ -63,12 +63,15 @@ export function Composer({ draftKey, initial, label, action, above, beside, wide
   };
   const send = () => {
     // From the field and not from the last drawing: the last letter may be newer than that.
-    const written = (field.current?.value ?? '').trim();
-    if (written === '' || [...written].length > longest) return;
+    const area = field.current;
+    const written = (area?.value ?? '').trim();
+    if (!area || written === '' || [...written].length > longest) return;
+    // At once and not with the next drawing: a second tap may come before that, and would send it again.
+    area.value = '';
     submit(written);
     setText('');
     keepDraft(draftKey, '');
-    field.current?.focus();
+    area.focus();
   };
   const keys = (event: KeyboardEvent) => {
     if (event.key === 'Escape' && cancel) cancel();

@@ -5,7 +5,7 @@
  *
  * Opening a link only shows a button: mail scanners open links too, and must not use them up.
  */
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { NoAnswer, Refused, call } from '../connection/http';
 import * as wire from '../connection/wire';
 import { t } from '../i18n';
@@ -16,7 +16,11 @@ type Attempt = { state: 'idle' } | { state: 'busy' } | { state: 'failed'; refuse
 
 function useAttempt(path: string, entered: () => void, otherwise?: () => Promise<void>) {
   const [attempt, setAttempt] = useState<Attempt>({ state: 'idle' });
+  // A second tap may come before the button is drawn as busy, and a link is good for one use.
+  const busy = useRef(false);
   const submit = async (body: SignInWithLink | SignInWithCode) => {
+    if (busy.current) return;
+    busy.current = true;
     setAttempt({ state: 'busy' });
     try {
       await call('POST', path, wire.signedIn, body);
@@ -31,6 +35,7 @@ function useAttempt(path: string, entered: () => void, otherwise?: () => Promise
           // Then the refusal stands, and says why.
         }
       }
+      busy.current = false;
       setAttempt({ state: 'failed', refused: refused && !error.fault.retryable, message: refused ? error.message : t.noAnswer });
     }
   };
