@@ -74,7 +74,8 @@ export class Connection {
   #welcomed = 0;
   #returnAfter: number | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #opening = false;
+  /** The try that is being prepared; whatever ends it puts nothing, or another one, in its place. */
+  #opening: object | null = null;
 
   constructor(
     readonly wishes: Wishes,
@@ -86,20 +87,22 @@ export class Connection {
 
   /** Connects, and stays connected until `stop`. */
   start(): void {
+    if (this.#socket || this.#opening) return;
     this.line.value = 'connecting';
     void this.#open();
   }
 
   /** Closes for good. */
   stop(): void {
-    clearTimeout(this.#timer);
     this.line.value = 'stopped';
+    this.#opening = null;
     this.#drop();
   }
 
   /** Tries at once instead of when the backoff ends: the network is back, or somebody is looking. */
   hurry(): void {
-    if (this.line.value !== 'away' || this.#opening) return;
+    // While one is connecting the line is away, too: a second one beside it would live on unheard.
+    if (this.line.value !== 'away' || this.#socket || this.#opening) return;
     clearTimeout(this.#timer);
     void this.#open();
   }
@@ -124,24 +127,25 @@ export class Connection {
 
   async #open(): Promise<void> {
     if (this.#opening) return;
-    this.#opening = true;
+    const mine = (this.#opening = {});
     let positions: Record<RoomId, EventId | null>;
     try {
       positions = await this.wishes.prepare();
     } catch (error) {
-      this.#opening = false;
-      if (this.line.value === 'stopped') return;
+      if (this.#opening !== mine) return;
+      this.#opening = null;
       if (error instanceof Stop) this.#end();
       else this.#later();
       return;
     }
-    this.#opening = false;
-    if (this.line.value === 'stopped') return;
+    if (this.#opening !== mine) return;
+    this.#opening = null;
+    this.#drop();
     const socket = this.surroundings.open();
     this.#socket = socket;
     this.#returnAfter = null;
     this.#timer = setTimeout(() => this.#socket === socket && this.#gone(), WELCOME_MS);
-    socket.onopen = () => socket.send(JSON.stringify({ type: 'hello', positions } satisfies ClientFrame));
+    socket.onopen = () => this.#socket === socket && socket.send(JSON.stringify({ type: 'hello', positions } satisfies ClientFrame));
     socket.onmessage = (message: MessageEvent) => this.#socket === socket && this.#hear(message.data);
     socket.onclose = (close: CloseEvent) => {
       if (this.#socket !== socket) return;

@@ -192,6 +192,50 @@ describe('the connection', () => {
     quiet.mockRestore();
   });
 
+  it('has one socket at a time, however often it is hurried or started while one is connecting', async () => {
+    const { connection, sockets, live } = scene();
+    connection.start();
+    (await live()).onclose?.({ code: 1006 });
+    connection.hurry();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(sockets).toHaveLength(2);
+    connection.hurry();
+    await vi.advanceTimersByTimeAsync(0);
+    connection.start();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(sockets.slice(1).filter(({ closed }) => !closed)).toHaveLength(1);
+    await live();
+    connection.start();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(sockets.slice(1).filter(({ closed }) => !closed)).toHaveLength(1);
+    expect(connection.line.value).toBe('live');
+  });
+
+  it('says nothing over a socket that was given up before it was open', async () => {
+    const { connection, sockets } = scene();
+    connection.start();
+    await vi.advanceTimersByTimeAsync(0);
+    connection.lost();
+    sockets[0]!.onopen?.();
+    expect(sockets[0]!.sent).toEqual([]);
+  });
+
+  it('a try from before it was stopped neither goes on nor ends what was started since', async () => {
+    const tries: { resolve(positions: Record<string, string>): void; reject(error: Error): void }[] = [];
+    const { connection, sockets, signedOut } = scene(() => new Promise((resolve, reject) => void tries.push({ resolve, reject })));
+    connection.start();
+    connection.stop();
+    connection.start();
+    expect(tries).toHaveLength(2);
+    tries[0]!.reject(new Stop());
+    await vi.advanceTimersByTimeAsync(0);
+    expect(signedOut).not.toHaveBeenCalled();
+    tries[1]!.resolve({ room: 'later' });
+    await vi.advanceTimersByTimeAsync(0);
+    sockets[0]!.onopen?.();
+    expect(sockets[0]!.sent).toEqual([{ type: 'hello', positions: { room: 'later' } }]);
+  });
+
   it('hurries when asked to, once', async () => {
     const { connection, sockets, live } = scene();
     connection.start();
