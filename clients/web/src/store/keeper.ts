@@ -11,6 +11,9 @@ import type { Changes, Storage } from './storage';
 
 /** While much comes in it is stored so often at most. What is not stored yet is not called delivered, and comes again. */
 const BETWEEN_MS = 100;
+/** What could not be stored is tried again after so long, and each time after twice as long, up to the longest. */
+const AGAIN_MS = 1_000;
+const LONGEST_MS = 30_000;
 
 /** What is held now, for the moment in which it is stored. */
 export interface Holdings {
@@ -24,39 +27,43 @@ export interface Holdings {
 }
 
 export class Keeper {
-  #changed = nothing();
-  #forgotten: Changes['forget'] = { rooms: [], conversations: [] };
+  #due = nothing();
   #saving: Promise<void> | null = null;
+  /** Runs while nothing is tried, after as many failures. */
+  #pause: ReturnType<typeof setTimeout> | undefined;
+  #failures = 0;
+  /** Counts sign-ins: what could not be stored in an earlier one is not stored in the next. */
+  #visit = 0;
   readonly #stored = new Map<ConversationId, Conversation>();
 
   constructor(readonly storage: Storage, readonly holdings: Holdings) {}
 
   you(): void {
-    this.#changed.you = true;
+    this.#due.you = true;
   }
 
   room(id: RoomId): void {
-    this.#changed.rooms.add(id);
+    this.#due.rooms.add(id);
   }
 
   conversation(id: ConversationId): void {
-    this.#changed.conversations.add(id);
+    this.#due.conversations.add(id);
   }
 
   position(room: RoomId): void {
-    this.#changed.positions.add(room);
+    this.#due.positions.add(room);
   }
 
   forgetConversation(id: ConversationId): void {
     this.#stored.delete(id);
-    this.#changed.conversations.delete(id);
-    this.#forgotten.conversations.push(id);
+    this.#due.conversations.delete(id);
+    this.#due.forget.conversations.push(id);
   }
 
   forgetRoom(id: RoomId): void {
-    this.#changed.rooms.delete(id);
-    this.#changed.positions.delete(id);
-    this.#forgotten.rooms.push(id);
+    this.#due.rooms.delete(id);
+    this.#due.positions.delete(id);
+    this.#due.forget.rooms.push(id);
   }
 
   /** What is on the device of the conversation. */
@@ -71,8 +78,10 @@ export class Keeper {
 
   /** Drops what was about to be stored. */
   letGo(): void {
-    this.#changed = nothing();
-    this.#forgotten = { rooms: [], conversations: [] };
+    this.#visit += 1;
+    this.#due = nothing();
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
   }
 
   /** Forgets all that is on the device. */
@@ -84,47 +93,80 @@ export class Keeper {
 
   /** Stores what has changed; then, and only then, it may be called delivered. One transaction at a time. */
   save(): void {
-    this.#saving ??= this.#saveAll()
-      // A full disk: the page goes on from memory, and calls nothing delivered.
-      .catch((error: unknown) => console.error('not stored', error))
-      .finally(() => (this.#saving = null));
+    // After a failure all of it is tried together, when the pause is over.
+    if (this.#pause !== undefined) return;
+    this.#saving ??= this.#saveAll().finally(() => (this.#saving = null));
   }
 
   async #saveAll(): Promise<void> {
     // What comes in the same turn is stored together.
     await Promise.resolve();
-    while (this.#due()) {
-      const changed = this.#changed;
-      const forget = this.#forgotten;
-      this.letGo();
-      const { holdings } = this;
-      const conversations = [...changed.conversations].flatMap((id) => holdings.conversation(id) ?? []);
-      const positions = new Map<RoomId, EventId | null>();
-      for (const room of changed.positions) {
-        const position = holdings.position(room);
-        if (position !== undefined) positions.set(room, position);
+    while (this.#isDue()) {
+      const visit = this.#visit;
+      const due = this.#due;
+      this.#due = nothing();
+      try {
+        await this.#write(due);
+      } catch (error) {
+        // A full disk: the page goes on from memory, and calls nothing delivered.
+        console.error('not stored', error);
+        if (visit === this.#visit) this.#failed(due);
+        return;
       }
-      await this.storage.save({
-        you: changed.you ? holdings.you() ?? undefined : undefined,
-        rooms: holdings.rooms().filter((room) => changed.rooms.has(room.id)),
-        conversations, positions, forget,
-      });
-      for (const conversation of conversations) {
-        if (!holdings.conversation(conversation.id)) continue;
-        this.#stored.set(conversation.id, conversation);
-        holdings.stored(conversation);
-      }
+      this.#failures = 0;
       await new Promise((resolve) => setTimeout(resolve, BETWEEN_MS));
     }
   }
 
-  #due(): boolean {
-    const { you, rooms, conversations, positions } = this.#changed;
-    return you || rooms.size + conversations.size + positions.size + this.#forgotten.rooms.length + this.#forgotten.conversations.length > 0;
+  async #write(due: Due): Promise<void> {
+    const { holdings } = this;
+    const conversations = [...due.conversations].flatMap((id) => holdings.conversation(id) ?? []);
+    const positions = new Map<RoomId, EventId | null>();
+    for (const room of due.positions) {
+      const position = holdings.position(room);
+      if (position !== undefined) positions.set(room, position);
+    }
+    await this.storage.save({
+      you: due.you ? holdings.you() ?? undefined : undefined,
+      rooms: holdings.rooms().filter((room) => due.rooms.has(room.id)),
+      conversations, positions, forget: due.forget,
+    });
+    for (const conversation of conversations) {
+      if (!holdings.conversation(conversation.id)) continue;
+      this.#stored.set(conversation.id, conversation);
+      holdings.stored(conversation);
+    }
+  }
+
+  /** Puts back what could not be stored, to what has come since: all of it goes with the next position, or neither does. */
+  #failed(lost: Due): void {
+    const due = this.#due;
+    due.you ||= lost.you;
+    for (const kind of ['rooms', 'conversations', 'positions'] as const) for (const id of lost[kind]) due[kind].add(id);
+    for (const kind of ['rooms', 'conversations'] as const) due.forget[kind].push(...lost.forget[kind]);
+    const again = () => {
+      this.#pause = undefined;
+      this.save();
+    };
+    this.#pause = setTimeout(again, Math.min(AGAIN_MS * 2 ** this.#failures, LONGEST_MS));
+    this.#failures += 1;
+  }
+
+  #isDue(): boolean {
+    const { you, rooms, conversations, positions, forget } = this.#due;
+    return you || rooms.size + conversations.size + positions.size + forget.rooms.length + forget.conversations.length > 0;
   }
 }
 
-/** Nothing that would have to be stored. */
-function nothing() {
-  return { you: false, rooms: new Set<RoomId>(), conversations: new Set<ConversationId>(), positions: new Set<RoomId>() };
+/** What is to be stored: as it is held at that moment. */
+interface Due {
+  you: boolean;
+  rooms: Set<RoomId>;
+  conversations: Set<ConversationId>;
+  positions: Set<RoomId>;
+  forget: Changes['forget'];
+}
+
+function nothing(): Due {
+  return { you: false, rooms: new Set(), conversations: new Set(), positions: new Set(), forget: { rooms: [], conversations: [] } };
 }

@@ -92,8 +92,7 @@ export class Storage {
     if (!db) return;
     const at = db.transaction(['people', 'rooms', 'conversations', 'messages', 'positions'], 'readwrite');
     if (changes.you) at.objectStore('people').put(changes.you, 'you');
-    for (const room of changes.rooms) at.objectStore('rooms').put(room, room.id);
-    for (const [room, position] of changes.positions) at.objectStore('positions').put(position ?? '', room);
+    // What is to be forgotten first: a room may have been left and joined again since the last time.
     for (const room of changes.forget.rooms) {
       at.objectStore('rooms').delete(room);
       at.objectStore('positions').delete(room);
@@ -103,6 +102,8 @@ export class Storage {
       at.objectStore('conversations').delete(id);
       at.objectStore('messages').delete(messagesOf(id));
     }
+    for (const room of changes.rooms) at.objectStore('rooms').put(room, room.id);
+    for (const [room, position] of changes.positions) at.objectStore('positions').put(position ?? '', room);
     for (const conversation of changes.conversations) join(at, conversation, this.#known.get(conversation.id));
     await done(at);
     for (const conversation of changes.conversations) this.#known.set(conversation.id, conversation);

@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { withEvent } from '../../src/store/conversation';
 import { type Changes, Storage } from '../../src/store/storage';
 import type { Pending } from '../../src/store/outbox';
+import type { Room } from '../../src/store/room';
 import { CONVERSATION, ROOM, changed, empty, message, posted } from './samples';
 
 const changes = (more: Partial<Changes>): Changes => ({
@@ -95,6 +96,13 @@ describe('storage', () => {
     await storage.save(changes({ conversations: [upTo(2)] }));
     await storage.clear();
     expect((await storage.load()).conversations).toEqual([]);
+  });
+
+  it('holds a room that was left and joined again before it could be stored', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    const room = { id: ROOM } as Room;
+    await storage.save(changes({ rooms: [room], positions: new Map([[ROOM, 'event 2']]), forget: { rooms: [ROOM], conversations: [] } }));
+    expect(await storage.load()).toMatchObject({ rooms: [room], positions: new Map([[ROOM, 'event 2']]) });
   });
 
   it('works from memory where there is none', async () => {
