@@ -37,6 +37,7 @@ export interface Pending {
 export interface Post {
   /** Sends a command; rejects with `CommandRefused`, or anything else for 'not known'. */
   send(command: Unsent): Promise<Answer>;
+  /** What is kept and dropped in one turn is on the device together, or not at all. */
   keep(pending: Pending): Promise<void>;
   drop(clientId: string): Promise<void>;
   newId(): string;
@@ -68,7 +69,7 @@ export class Outbox {
     };
     this.pending.value = [...this.pending.value, item];
     // Stored before it may be dropped: the storage keeps the order of what is asked of it.
-    const kept = this.post.keep(item).catch((error: unknown) => console.error('not kept', error));
+    const kept = noted(this.post.keep(item));
     this.#pump(conversation);
     await kept;
   }
@@ -77,14 +78,14 @@ export class Outbox {
   async again(clientId: string): Promise<void> {
     const item = this.pending.value.find((one) => one.clientId === clientId);
     if (item?.state !== 'failed') return;
-    await this.discard(clientId);
-    await this.add(item.room, item.conversation, item.deed);
+    // In one turn, so that the device has the one or the other, whatever happens meanwhile.
+    await Promise.all([this.add(item.room, item.conversation, item.deed), this.discard(clientId)]);
   }
 
   /** Gives up a refused one. */
   async discard(clientId: string): Promise<void> {
     this.pending.value = this.pending.value.filter((one) => one.clientId !== clientId);
-    await this.post.drop(clientId);
+    await noted(this.post.drop(clientId));
   }
 
   /** There is a line: send what waits. */
@@ -122,7 +123,7 @@ export class Outbox {
       const answer = await this.post.send(command(item));
       this.#change(item.clientId, { state: 'sent', ...(answer.type === 'ack' && answer.n ? { n: answer.n } : {}) });
       // Not waited for: should it fail, the same client id is sent again, and harmless.
-      this.post.drop(item.clientId).catch((error: unknown) => console.error('not dropped', error));
+      void noted(this.post.drop(item.clientId));
       return 0;
     } catch (error) {
       if (!(error instanceof CommandRefused)) {
@@ -133,7 +134,8 @@ export class Outbox {
       if (error.fault.retryable) return error.fault.retry_after_ms ?? PAUSE_MS;
       this.#change(item.clientId, { state: 'failed', reason: error.fault.message });
       const failed = this.pending.value.find((one) => one.clientId === item.clientId);
-      if (failed) await this.post.keep(failed);
+      // Not waited for either: what was written after it must not wait for the device.
+      if (failed) void noted(this.post.keep(failed));
       return 0;
     }
   }
@@ -141,6 +143,11 @@ export class Outbox {
   #change(clientId: string, change: Partial<Pending>): void {
     this.pending.value = this.pending.value.map((item) => (item.clientId === clientId ? { ...item, ...change } : item));
   }
+}
+
+/** What the device can't note is done from memory, and holds nothing up. */
+function noted(work: Promise<void>): Promise<void> {
+  return work.catch((error: unknown) => console.error('the outbox is not kept', error));
 }
 
 function command({ room, clientId, deed }: Pending): Unsent {

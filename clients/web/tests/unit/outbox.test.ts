@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Answer, CommandRefused, LineLost, type Unsent } from '../../src/connection/connection';
 import type { ErrorCode } from '../../src/protocol';
 import { type Deed, Outbox, type Pending } from '../../src/store/outbox';
@@ -15,6 +15,12 @@ interface Sent {
 function scene(kept = new Map<string, Pending>()) {
   const sent: Sent[] = [];
   let ids = kept.size;
+  const device = {
+    fails: false,
+    works() {
+      if (this.fails) throw new DOMException('full', 'QuotaExceededError');
+    },
+  };
   const outbox = new Outbox({
     send: (command) =>
       new Promise<Answer>((resolve, reject) => {
@@ -26,12 +32,12 @@ function scene(kept = new Map<string, Pending>()) {
           lose: () => reject(new LineLost()),
         });
       }),
-    keep: async (pending) => void kept.set(pending.clientId, pending),
-    drop: async (clientId) => void kept.delete(clientId),
+    keep: async (pending) => (device.works(), void kept.set(pending.clientId, pending)),
+    drop: async (clientId) => (device.works(), void kept.delete(clientId)),
     newId: () => `client ${(ids += 1)}`,
     now: () => new Date(0),
   });
-  return { outbox, sent, kept };
+  return { outbox, sent, kept, device };
 }
 
 const post = (text: string): Deed => ({
@@ -39,6 +45,9 @@ const post = (text: string): Deed => ({
 });
 const textsOf = (sent: Sent[]) => sent.map(({ command }) => ('draft' in command ? command.draft.text : command.type));
 const idsOf = (sent: Sent[]) => sent.map(({ command }) => ('client_id' in command ? command.client_id : ''));
+
+beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => undefined));
+afterEach(() => void vi.restoreAllMocks());
 
 describe('the outbox', () => {
   it('keeps what is written offline, and sends it in order once there is a line', async () => {
@@ -132,5 +141,48 @@ describe('the outbox', () => {
     expect(outbox.pending.value).toHaveLength(1);
     outbox.seen('a', 4);
     expect(outbox.pending.value).toHaveLength(0);
+  });
+
+  it('goes on with a conversation when the device can’t note what was refused in it', async () => {
+    const { outbox, sent, device } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    await outbox.add(ROOM, 'a', post('two'));
+    device.fails = true;
+    sent[0]!.refuse('forbidden', false);
+    await until('the next', () => sent.length === 2);
+    expect(outbox.pending.value[0]).toMatchObject({ state: 'failed', reason: 'because forbidden' });
+  });
+
+  it('keeps a text that is tried again in the same turn in which it drops the old one, and loses it by no failure', async () => {
+    const { outbox, sent, kept, device } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('precious'));
+    sent[0]!.refuse('forbidden', false);
+    await until('failed', () => kept.get('client 1')?.state === 'failed');
+    outbox.offline();
+    const again = outbox.again('client 1');
+    // Should the page be closed now, it is on the device.
+    expect([...kept.keys()]).toEqual(['client 2']);
+    await again;
+    outbox.online();
+    sent[1]!.refuse('forbidden', false);
+    await until('failed again', () => kept.get('client 2')?.state === 'failed');
+    device.fails = true;
+    await outbox.again('client 2');
+    expect(outbox.pending.value.map(({ clientId, state }) => [clientId, state])).toEqual([['client 3', 'waiting']]);
+    expect([...kept.keys()]).toEqual(['client 2']);
+    expect(textsOf(sent)).toEqual(['precious', 'precious', 'precious']);
+  });
+
+  it('gives up a refused one on the screen also where the device can’t', async () => {
+    const { outbox, sent, kept, device } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    sent[0]!.refuse('forbidden', false);
+    await until('failed', () => kept.get('client 1')?.state === 'failed');
+    device.fails = true;
+    await outbox.discard('client 1');
+    expect(outbox.pending.value).toEqual([]);
   });
 });
