@@ -21,6 +21,8 @@ const KEPT_MESSAGES = 200;
 /** So many more may be there before the oldest are deleted, all at once. */
 const SLACK = 50;
 const VERSION = 2;
+/** A device that does not answer for so long is not waited for: nothing would be shown until then. */
+const OPEN_MS = 5_000;
 
 /** All that is kept. */
 export interface Kept {
@@ -52,7 +54,7 @@ export class Storage {
   #batch: Promise<void> | null = null;
   #before: Promise<unknown> = Promise.resolve();
 
-  constructor(name = 'homeroom', factory: IDBFactory | undefined = globalThis.indexedDB) {
+  constructor(readonly name = 'homeroom', readonly factory: IDBFactory | undefined = globalThis.indexedDB) {
     this.#db = open(name, factory);
   }
 
@@ -124,7 +126,8 @@ export class Storage {
     this.#known.clear();
     this.#unwritten.clear();
     const db = await this.#db;
-    if (!db) return;
+    // What an earlier visit left is gone when the device answers again.
+    if (!db) return void this.factory?.deleteDatabase(this.name);
     const at = db.transaction([...STORES], 'readwrite');
     for (const store of STORES) at.objectStore(store).clear();
     await done(at);
@@ -223,12 +226,21 @@ function shortened(conversation: Conversation): Conversation {
 
 function open(name: string, factory: IDBFactory | undefined): Promise<IDBDatabase | null> {
   return new Promise((resolve) => {
-    if (!factory) return resolve(null);
+    let given = false;
+    const give = (db: IDBDatabase | null) => {
+      clearTimeout(limit);
+      // Too late: this page works from memory.
+      if (given) db?.close();
+      given = true;
+      resolve(db);
+    };
+    const limit = setTimeout(() => give(null), OPEN_MS);
+    if (!factory) return give(null);
     let request: IDBOpenDBRequest;
     try {
       request = factory.open(name, VERSION);
     } catch {
-      return resolve(null);
+      return give(null);
     }
     request.onupgradeneeded = () => {
       for (const store of STORES) if (!request.result.objectStoreNames.contains(store)) request.result.createObjectStore(store);
@@ -237,10 +249,10 @@ function open(name: string, factory: IDBFactory | undefined): Promise<IDBDatabas
     request.onsuccess = () => {
       // A page of a newer version may not have to wait for this one.
       request.result.onversionchange = () => request.result.close();
-      resolve(request.result);
+      give(request.result);
     };
-    request.onerror = () => resolve(null);
-    request.onblocked = () => resolve(null);
+    request.onerror = () => give(null);
+    request.onblocked = () => give(null);
   });
 }
 

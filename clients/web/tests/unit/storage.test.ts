@@ -105,6 +105,36 @@ describe('storage', () => {
     expect(await storage.load()).toMatchObject({ rooms: [room], positions: new Map([[ROOM, 'event 2']]) });
   });
 
+  it('writes what is asked of the outbox in one turn at once, all or nothing', async () => {
+    const storage = new Storage('t', new IDBFactory());
+    const pending = (clientId: string): Pending => ({
+      clientId, order: 1, at: '', room: ROOM, conversation: CONVERSATION, state: 'waiting', deed: { kind: 'retract', message: 'm' },
+    });
+    await storage.keepPending(pending('old'));
+    const begun = vi.spyOn(IDBDatabase.prototype, 'transaction');
+    await Promise.all([storage.keepPending(pending('new')), storage.dropPending('old')]);
+    expect(begun).toHaveBeenCalledTimes(1);
+    begun.mockRestore();
+    expect((await storage.load()).pending.map((item) => item.clientId)).toEqual(['new']);
+  });
+
+  it('works from memory where the device does not answer, and leaves nothing there for whoever comes next', async () => {
+    vi.useFakeTimers();
+    const request = { result: { close: vi.fn() } } as unknown as IDBOpenDBRequest;
+    const deleteDatabase = vi.fn();
+    const storage = new Storage('t', { open: () => request, deleteDatabase } as unknown as IDBFactory);
+    const kept = vi.fn();
+    void storage.load().then(kept);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(kept).toHaveBeenCalledWith(expect.objectContaining({ conversations: [] }));
+    // An answer that comes after all is of no use any more.
+    request.onsuccess?.call(request, new Event('success'));
+    expect(request.result.close).toHaveBeenCalledOnce();
+    await storage.clear();
+    expect(deleteDatabase).toHaveBeenCalledWith('t');
+    vi.useRealTimers();
+  });
+
   it('works from memory where there is none', async () => {
     const none = new Storage('t', { open: () => { throw new Error('not allowed'); } } as unknown as IDBFactory);
     await none.save(changes({ conversations: [upTo(1)] }));
