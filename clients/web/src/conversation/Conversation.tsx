@@ -17,9 +17,9 @@ import { memo } from '../ui/memo';
 import { Empty, Skeleton, Trouble } from '../ui/states';
 import { Bubble, PendingBubble } from './Bubble';
 import { Composer } from './Composer';
-import { type Entry, entries } from './entries';
+import { type Entry, entries, firstNew } from './entries';
 import { ConversationHead } from './Head';
-import { useReading } from './reading';
+import { readUpTo, useReading } from './reading';
 
 /** So near to its end a list counts as being there. */
 const NEAR_PX = 80;
@@ -27,6 +27,8 @@ const NEAR_PX = 80;
 const SCREEN_FULL = 15;
 /** So many messages at most are drawn at the end of a long conversation; more as somebody goes up. */
 const DRAWN = 50;
+/** Of what is new so many at most are fetched and drawn on opening, to begin with the first: whoever left more goes up by hand. */
+const NEW = 300;
 /** The oldest that are drawn are let go so many at a time, and not one for each new one. */
 const STEP = 20;
 /** Of so many announcements the reach is fetched unasked; of older ones on request. */
@@ -74,7 +76,10 @@ interface ListProps {
 
 function Messages({ room, conversation, edit, takeBack }: ListProps) {
   const { id, more, from } = conversation;
-  const [newAfter] = useState(conversation.read);
+  /** As it was when it was opened; after a reset, as it came anew. */
+  const opened = useRef(conversation);
+  if (opened.current.n === 0 || conversation.n < opened.current.n) opened.current = conversation;
+  const { read: newAfter, n: openedAt } = opened.current;
   const [below, setBelow] = useState(0);
   const list = useRef<HTMLDivElement>(null);
   const atEnd = useRef(true);
@@ -83,15 +88,21 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
   const top = useRef(0);
   const [, draw] = useState(0);
   const { messages } = conversation;
-  if (atEnd.current) top.current = messages[firstAtEnd(messages.length)]?.n ?? 0;
+  // What was new when it was opened is drawn from its first message on, until that was read; what has come since is followed.
+  const begins = firstNew(conversation, newAfter)?.n ?? Infinity;
+  const unread = begins <= openedAt && begins > conversation.read;
+  if (atEnd.current) {
+    const at = (index: number) => messages[Math.max(0, index)]?.n ?? 0;
+    top.current = Math.min(at(firstAtEnd(messages.length)), unread ? Math.max(begins, at(messages.length - NEW)) : Infinity);
+  }
   const shown = entries(conversation, store.outbox.pending.value, newAfter, undefined, top.current);
   const hidden = messages[0] !== undefined && messages[0].n < top.current;
-  const newest = conversation.messages.at(-1);
   const history = store.history.value.get(id);
   const lastKey = shown.at(-1)?.key ?? '';
 
   useEffect(() => {
-    if (more && conversation.messages.length < SCREEN_FULL && history === undefined) void store.older(id);
+    const wanted = from > newAfter + 1 ? NEW : SCREEN_FULL;
+    if (more && messages.length < wanted && history === undefined) void store.older(id);
   }, [id, more, from, history]);
 
   // Scrolling follows what is new while its reader is at the end, and stays put when older messages come in above.
@@ -123,15 +134,15 @@ function Messages({ room, conversation, edit, takeBack }: ListProps) {
     return () => observer.disconnect();
   }, [id]);
 
-  // On opening, to the first new message, if there is one.
+  // To the first new message, if there is one: on opening, or when it has come in, unless somebody reads further up already.
   useLayoutEffect(() => {
     const line = list.current?.querySelector('.new-line');
-    if (!line) return;
+    if (!line || !unread || !atEnd.current) return;
     line.scrollIntoView({ block: 'start' });
     onScroll();
-  }, [id]);
+  }, [id, begins]);
 
-  useReading(list, id, (n) => store.read(id, newest && n >= newest.n ? conversation.n : n));
+  useReading(list, id, (seen) => store.read(id, readUpTo(conversation, seen)));
 
   /** Notes whether the end is in sight. */
   const look = () => {
@@ -192,7 +203,7 @@ function Row({ entry, room, conversation, edit, takeBack }: ListProps & { entry:
   const own = message.author === conversation.mine.person;
   const forAll = conversation.address.kind === 'announcements';
   return (
-    <li data-n={message.n}>
+    <li data-id={message.id}>
       <Said message={message} own={own} change={change}
         name={!own && first ? nameIn(room, message.author) ?? room.title : null}
         state={own ? (forAll ? 'sent' : reached(conversation, message)) : null}

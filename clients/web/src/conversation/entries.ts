@@ -14,6 +14,12 @@ export type Entry =
   | { kind: 'message'; key: string; message: Message; first: boolean; change: Pending | undefined }
   | { kind: 'pending'; key: string; pending: Pending };
 
+/** The first message by others after what had been read; not known while there may be one that is not held. */
+export function firstNew(held: Conversation, newAfter: number): Message | undefined {
+  if (held.more && held.from > newAfter + 1) return undefined;
+  return held.messages.find((message) => message.n > newAfter && message.author !== held.mine.person);
+}
+
 /**
  * The entries of a conversation. `newAfter` is what had been read when it was opened: the first message by others after
  * it gets a line above it. Only those from the message number `from` on are made: nobody sees the others.
@@ -22,7 +28,7 @@ export function entries(held: Conversation, pending: readonly Pending[], newAfte
   const all: Entry[] = [];
   const own = pending.filter((item) => item.conversation === held.id);
   const arrived = new Set(own.length > 0 ? held.messages.map((message) => message.client_id) : []);
-  const firstNew = held.messages.find((message) => message.n > newAfter && message.author !== held.mine.person);
+  const begins = firstNew(held, newAfter);
   let day = '';
   let author = '';
   const onDay = (at: string) => {
@@ -35,7 +41,7 @@ export function entries(held: Conversation, pending: readonly Pending[], newAfte
   for (const message of held.messages) {
     if (message.n < from) continue;
     onDay(message.at);
-    if (message === firstNew) {
+    if (message === begins) {
       author = '';
       all.push({ kind: 'new', key: 'new' });
     }

@@ -2,7 +2,13 @@
 import { type ComponentChildren, options, render } from 'preact';
 import { vi } from 'vitest';
 
+/** The layout, in pixels: each item of a list is so high, */
+const ROW = 100;
+/** and each box so high that six of them are seen. */
+const BOX = 600;
+
 export class FakeNode {
+  #scrollTop = 0;
   parentNode: FakeNode | null = null;
   childNodes: FakeNode[] = [];
   readonly attributes = new Map<string, string>();
@@ -43,6 +49,39 @@ export class FakeNode {
   removeEventListener(kind: string) {
     this.#listeners.delete(kind);
   }
+  get children(): FakeNode[] {
+    return this.childNodes.filter(({ nodeType }) => nodeType === 1);
+  }
+  get dataset(): Record<string, string | undefined> {
+    return Object.fromEntries([...this.attributes].map(([name, value]) => [name.replace('data-', ''), value]));
+  }
+  querySelector(what: string): FakeNode | null {
+    return this.querySelectorAll(what)[0] ?? null;
+  }
+  /** By `.class` or `[attribute]`. */
+  querySelectorAll(what: string): FakeNode[] {
+    const name = what.replace(/[.[\]]/g, '');
+    const is = ({ attributes }: FakeNode) => (what[0] === '.' ? attributes.get('class')?.split(' ').includes(name) : attributes.has(name));
+    return this.childNodes.flatMap((child) => [...(is(child) ? [child] : []), ...child.querySelectorAll(what)]);
+  }
+  readonly clientHeight = BOX;
+  get scrollHeight(): number {
+    return Math.max(BOX, this.all('li').length * ROW);
+  }
+  get scrollTop(): number {
+    return this.#scrollTop;
+  }
+  set scrollTop(to: number) {
+    this.#scrollTop = Math.max(0, Math.min(to, this.scrollHeight - BOX));
+  }
+  scrollIntoView() {
+    const box = this.parentNode?.parentNode;
+    if (box) box.scrollTop = this.above;
+  }
+  /** How far from the top of its list. */
+  get above(): number {
+    return (this.parentNode?.childNodes.indexOf(this) ?? 0) * ROW;
+  }
   focus() {}
   /** All of its kind in it, in order. */
   all(name: string): FakeNode[] {
@@ -60,6 +99,29 @@ export class FakeNode {
   }
 }
 
+/** Notes what is watched; the test says when the browser looks. */
+export class FakeIntersections {
+  static all: FakeIntersections[] = [];
+  #watched = new Set<FakeNode>();
+  constructor(readonly then: (changes: object[]) => void, readonly options: { root: FakeNode }) {
+    FakeIntersections.all.push(this);
+  }
+  observe(node: FakeNode) {
+    this.#watched.add(node);
+  }
+  disconnect() {
+    this.#watched.clear();
+  }
+  looks() {
+    const { scrollTop } = this.options.root;
+    const changes = [...this.#watched].map((target) => {
+      const isIntersecting = target.parentNode !== null && target.above >= scrollTop && target.above + ROW <= scrollTop + BOX;
+      return { target, isIntersecting, intersectionRatio: Number(isIntersecting), boundingClientRect: { height: ROW } };
+    });
+    this.then(changes);
+  }
+}
+
 /** Stands in for what the modules of the page look at as soon as they are loaded; to be called before they are. */
 export function stubPage(): void {
   vi.stubGlobal('addEventListener', () => undefined);
@@ -68,8 +130,16 @@ export function stubPage(): void {
   vi.stubGlobal('matchMedia', () => ({ matches: true }));
   vi.stubGlobal('requestAnimationFrame', (then: () => void) => setTimeout(then));
   vi.stubGlobal('cancelAnimationFrame', clearTimeout);
+  vi.stubGlobal('BroadcastChannel', undefined);
+  vi.stubGlobal('ResizeObserver', class { observe() {} disconnect() {} });
+  vi.stubGlobal('IntersectionObserver', FakeIntersections);
+  vi.stubGlobal('removeEventListener', () => undefined);
   vi.stubGlobal('document', {
     addEventListener: () => undefined,
+    removeEventListener: () => undefined,
+    visibilityState: 'visible',
+    hasFocus: () => true,
+    querySelector: () => null,
     createElementNS: (_: string, name: string) => new FakeNode(1, name),
     createTextNode: (data: string) => new FakeNode(3, undefined, data),
   });
