@@ -40,6 +40,10 @@ export interface Post {
   /** What is kept and dropped in one turn is on the device together, or not at all. */
   keep(pending: Pending): Promise<void>;
   drop(clientId: string): Promise<void>;
+  /** What is on the device now, whichever page kept it. */
+  kept(): Promise<readonly Pending[]>;
+  /** How far the conversation's events have come. */
+  heard(conversation: ConversationId): number;
   newId(): string;
   now(): Date;
 }
@@ -52,19 +56,26 @@ export class Outbox {
   #busy = new Set<ConversationId>();
   #online = false;
   #order = 0;
+  /** Acknowledged or given up here; should the device not know yet, or never learn it, they are not taken up again. */
+  readonly #done = new Set<string>();
+  /** Refused for now in this session: until they come again the server lets nothing pass them, what was written earlier neither. */
+  readonly #first = new Set<string>();
 
   constructor(readonly post: Post) {}
 
-  /** Takes up what an earlier visit left unsent. */
+  /** Takes up what an earlier visit or another page left unsent. */
   restore(pending: readonly Pending[]): void {
-    this.pending.value = [...pending, ...this.pending.value];
+    this.pending.value = [...pending, ...this.pending.value].sort((a, b) => a.order - b.order);
     this.#order = Math.max(this.#order, ...pending.map((item) => item.order));
   }
 
   /** Queues a deed. It is on its way as soon as there is a line, and on the device when this resolves. */
   async add(room: RoomId, conversation: ConversationId, deed: Deed): Promise<void> {
+    const now = this.post.now();
+    // By the clock, which all pages share; they do not know each other's numbers.
+    this.#order = Math.max(this.#order + 1, now.getTime());
     const item: Pending = {
-      clientId: this.post.newId(), order: (this.#order += 1), at: this.post.now().toISOString(),
+      clientId: this.post.newId(), order: this.#order, at: now.toISOString(),
       room, conversation, deed, state: 'waiting',
     };
     this.pending.value = [...this.pending.value, item];
@@ -84,14 +95,17 @@ export class Outbox {
 
   /** Gives up a refused one. */
   async discard(clientId: string): Promise<void> {
+    this.#done.add(clientId);
     this.pending.value = this.pending.value.filter((one) => one.clientId !== clientId);
     await noted(this.post.drop(clientId));
   }
 
-  /** There is a line: send what waits. */
+  /** There is a line: send what waits, here or left by a page that was closed. */
   online(): void {
     this.#online = true;
-    for (const conversation of new Set(this.pending.value.map((item) => item.conversation))) this.#pump(conversation);
+    this.#first.clear();
+    this.#pumpAll();
+    void this.#takeUp();
   }
 
   /** The line is lost. */
@@ -105,9 +119,26 @@ export class Outbox {
     if (this.pending.value.some(gone)) this.pending.value = this.pending.value.filter((item) => !gone(item));
   }
 
+  /** Should the page that wrote it still be there, both send it: under one client id, which makes that harmless. */
+  async #takeUp(): Promise<void> {
+    const kept = await this.post.kept().catch((error: unknown) => (console.error('the outbox is not read', error), []));
+    // Whoever has signed out meanwhile sends nothing more.
+    if (!this.#online) return;
+    const known = new Set([...this.#done, ...this.pending.value.map(({ clientId }) => clientId)]);
+    const left = kept.filter(({ clientId, state }) => state === 'waiting' && !known.has(clientId));
+    if (left.length === 0) return;
+    this.restore(left);
+    this.#pumpAll();
+  }
+
+  #pumpAll(): void {
+    for (const conversation of new Set(this.pending.value.map((item) => item.conversation))) this.#pump(conversation);
+  }
+
   #pump(conversation: ConversationId): void {
     if (!this.#online || this.#busy.has(conversation)) return;
-    const item = this.pending.value.find((one) => one.conversation === conversation && one.state === 'waiting');
+    const waiting = this.pending.value.filter((one) => one.conversation === conversation && one.state === 'waiting');
+    const item = waiting.find(({ clientId }) => this.#first.has(clientId)) ?? waiting[0];
     if (!item) return;
     this.#busy.add(conversation);
     void this.#deliver(item).then((pause) => {
@@ -121,7 +152,10 @@ export class Outbox {
   async #deliver(item: Pending): Promise<number> {
     try {
       const answer = await this.post.send(command(item));
+      this.#done.add(item.clientId);
       this.#change(item.clientId, { state: 'sent', ...(answer.type === 'ack' && answer.n ? { n: answer.n } : {}) });
+      // Its event may have come before the acknowledgement.
+      this.seen(item.conversation, this.post.heard(item.conversation));
       // Not waited for: should it fail, the same client id is sent again, and harmless.
       void noted(this.post.drop(item.clientId));
       return 0;
@@ -131,7 +165,10 @@ export class Outbox {
         this.offline();
         return 0;
       }
-      if (error.fault.retryable) return error.fault.retry_after_ms ?? PAUSE_MS;
+      if (error.fault.retryable) {
+        this.#first.add(item.clientId);
+        return error.fault.retry_after_ms ?? PAUSE_MS;
+      }
       this.#change(item.clientId, { state: 'failed', reason: error.fault.message });
       const failed = this.pending.value.find((one) => one.clientId === item.clientId);
       // Not waited for either: what was written after it must not wait for the device.

@@ -88,6 +88,12 @@ export class Storage {
     };
   }
 
+  /** What is to be sent, also what other pages have stored since this one was loaded. */
+  async pending(): Promise<Pending[]> {
+    const db = await this.#db;
+    return db ? result<Pending[]>(db.transaction('outbox').objectStore('outbox').getAll()) : [];
+  }
+
   /** Stores the changes, all or nothing. Resolves once they are stored. */
   async save(changes: Changes): Promise<void> {
     const db = await this.#db;

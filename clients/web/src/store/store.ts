@@ -108,6 +108,8 @@ export class Store {
       send: (command) => this.connection.send(command),
       keep: (pending) => storage.keepPending(pending),
       drop: (clientId) => storage.dropPending(clientId),
+      kept: () => storage.pending(),
+      heard: (id) => this.conversations.value.get(id)?.n ?? 0,
       newId,
       now: () => new Date(),
     });

@@ -12,11 +12,12 @@ interface Sent {
 }
 
 /** An outbox with a line whose every answer the test decides. */
-function scene(kept = new Map<string, Pending>()) {
+function scene(kept = new Map<string, Pending>(), now = () => 0) {
   const sent: Sent[] = [];
   let ids = kept.size;
   const device = {
     fails: false,
+    heard: 0,
     works() {
       if (this.fails) throw new DOMException('full', 'QuotaExceededError');
     },
@@ -34,8 +35,10 @@ function scene(kept = new Map<string, Pending>()) {
       }),
     keep: async (pending) => (device.works(), void kept.set(pending.clientId, pending)),
     drop: async (clientId) => (device.works(), void kept.delete(clientId)),
+    kept: async () => [...kept.values()],
+    heard: () => device.heard,
     newId: () => `client ${(ids += 1)}`,
-    now: () => new Date(0),
+    now: () => new Date(now()),
   });
   return { outbox, sent, kept, device };
 }
@@ -184,5 +187,83 @@ describe('the outbox', () => {
     device.fails = true;
     await outbox.discard('client 1');
     expect(outbox.pending.value).toEqual([]);
+  });
+
+  it('sends what another page left that was closed, once', async () => {
+    const closed = scene();
+    await closed.outbox.add(ROOM, 'a', post('left behind'));
+    const { outbox, sent, kept } = scene(new Map(closed.kept));
+    outbox.online();
+    await until('the first', () => sent.length === 1);
+    expect(outbox.pending.value).toHaveLength(1);
+    outbox.offline();
+    outbox.online();
+    await Promise.resolve();
+    expect(outbox.pending.value).toHaveLength(1);
+    sent[0]!.ack(1);
+    await until('nothing kept', () => kept.size === 0);
+    expect(idsOf(sent)).toEqual(['client 1']);
+  });
+
+  it('tries what was refused for now before what is taken up, however early that was written: the server waits for it', async () => {
+    const closed = scene();
+    await closed.outbox.add(ROOM, 'a', post('left behind'));
+    const { outbox, sent } = scene(closed.kept, () => 5_000);
+    await outbox.add(ROOM, 'a', post('own'));
+    outbox.online();
+    await until('taken up', () => outbox.pending.value.length === 2);
+    sent[0]!.refuse('unavailable', true);
+    await until('tried again', () => sent.length === 2);
+    sent[1]!.ack(1);
+    await until('the other', () => sent.length === 3);
+    expect(textsOf(sent)).toEqual(['own', 'own', 'left behind']);
+  });
+
+  it('takes up neither what it has done with, should the device still have it, nor what was refused', async () => {
+    const { outbox, sent, kept, device } = scene();
+    outbox.online();
+    for (const text of ['one', 'two']) await outbox.add(ROOM, 'a', post(text));
+    device.fails = true;
+    sent[0]!.ack(1);
+    await until('the second', () => sent.length === 2);
+    sent[1]!.refuse('forbidden', false);
+    await until('refused', () => outbox.pending.value.some(({ state }) => state === 'failed'));
+    await outbox.discard('client 2');
+    outbox.seen('a', 1);
+    kept.set('client 9', { ...kept.get('client 2')!, clientId: 'client 9', state: 'failed' });
+    outbox.offline();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('three'));
+    await until('the third', () => sent.length === 3);
+    expect(outbox.pending.value.map(({ clientId }) => clientId)).toEqual(['client 3']);
+  });
+
+  it('takes up nothing more once the line is lost again: somebody may have signed out', async () => {
+    const closed = scene();
+    await closed.outbox.add(ROOM, 'a', post('left behind'));
+    const { outbox } = scene(closed.kept);
+    outbox.online();
+    outbox.offline();
+    await new Promise((resolve) => setTimeout(resolve));
+    expect(outbox.pending.value).toEqual([]);
+  });
+
+  it('keeps one order over all pages, by when something was written, and rising', async () => {
+    let now = 5_000;
+    const { outbox } = scene(undefined, () => now);
+    for (const at of [5_000, 5_000, 4_000, 9_000]) {
+      now = at;
+      await outbox.add(ROOM, 'a', post('x'));
+    }
+    expect(outbox.pending.value.map(({ order }) => order)).toEqual([5_000, 5_001, 5_002, 9_000]);
+  });
+
+  it('shows a change no longer that was acknowledged after its event had come', async () => {
+    const { outbox, sent, device } = scene();
+    outbox.online();
+    await outbox.add(ROOM, 'a', post('one'));
+    device.heard = 4;
+    sent[0]!.ack(4);
+    await until('nothing shown', () => outbox.pending.value.length === 0);
   });
 });

@@ -451,3 +451,20 @@ it('a class that was renamed is called so when somebody looks at the page again,
   expect(times()).toBe(before + 1);
   vi.restoreAllMocks();
 });
+
+it('what a page left unsent that was closed is sent by the one that is still open', async () => {
+  const factory = new IDBFactory();
+  const [closed, open] = [scene(factory), scene(factory)];
+  await closed.store.open();
+  await open.store.open();
+  const old = await open.live();
+  const to = { kind: 'private', guardian: ME, student: 's' } as const;
+  await closed.store.act(closed.store.conversation(CONVERSATION, ROOM, to), {
+    kind: 'post', to, draft: { language: 'es', text: 'hola', protected: [] }, urgent: false,
+  });
+  closed.store.connection.stop();
+  old.onclose?.({ code: 1006 });
+  await until('another socket', () => open.sockets.length === 2);
+  const socket = await open.live();
+  await until('sent', () => socket.sent.some(({ type }) => type === 'post'));
+});
