@@ -182,7 +182,8 @@ export class Connection {
         this.#welcomed = Date.now();
         // The rooms are told before anybody sends: what they hear next depends on it.
         this.wishes.frame(frame);
-        this.line.value = 'live';
+        // Unless it is for somebody else, and ended the line.
+        if (this.#socket) this.line.value = 'live';
         return;
       default:
         return this.wishes.frame(frame);

@@ -6,12 +6,12 @@ import { FakeSocket, welcome } from './socket';
 
 const typing = { type: 'typing', room: 'r', to: { kind: 'announcements' } } as const;
 
-function scene(prepare = async (): Promise<Record<string, string | null>> => ({ room: 'position' })) {
+function scene(prepare = async (): Promise<Record<string, string | null>> => ({ room: 'position' }), heard = () => undefined as void) {
   const sockets: FakeSocket[] = [];
   const frames: ServerFrame[] = [];
   const signedOut = vi.fn();
   const connection = new Connection(
-    { prepare, frame: (frame) => void frames.push(frame), signedOut },
+    { prepare, frame: (frame) => (frames.push(frame), heard()), signedOut },
     {
       open: () => {
         const socket = new FakeSocket();
@@ -234,6 +234,13 @@ describe('the connection', () => {
     await vi.advanceTimersByTimeAsync(0);
     sockets[0]!.onopen?.();
     expect(sockets[0]!.sent).toEqual([{ type: 'hello', positions: { room: 'later' } }]);
+  });
+
+  it('stays stopped when it is stopped because of what the welcome says', async () => {
+    const { connection, live } = scene(undefined, () => connection.stop());
+    connection.start();
+    await live();
+    expect(connection.line.value).toBe('stopped');
   });
 
   it('hurries when asked to, once', async () => {
