@@ -3,12 +3,14 @@
 use crate::node::{Ground, log, repository};
 use crate::on_both_engines;
 use homeroom::log::Log;
-use homeroom::roster::{self, Changes, ImportError, ImportOptions, Report};
+use homeroom::roster::{self, Changes, ImportError, ImportOptions, Progress, Report};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
 on_both_engines! {
     the_demo_school_is_imported_and_again_changes_nothing
@@ -422,14 +424,25 @@ async fn two_imports_at_once_are_one_after_the_other(ground: Ground) {
     let log = log(&ground).await;
     let folder = tempfile::tempdir().unwrap();
     write_1_1(folder.path());
-    let (first, second) = tokio::join!(import(&log, folder.path()), import(&log, folder.path()));
-    let refused = match (&first, &second) {
-        (Ok(report), Err(refused)) | (Err(refused), Ok(report)) => {
-            assert_eq!(report.people.added, 4);
-            refused
+    // The second begins and ends while the first is in the middle.
+    let (in_the_middle, begin) = tokio::sync::oneshot::channel();
+    let (ended, second) = std::sync::mpsc::channel();
+    let (there, path) = (log.clone(), folder.path().to_owned());
+    tokio::spawn(async move {
+        begin.await.unwrap();
+        ended.send(import(&there, &path).await).unwrap();
+    });
+    let waits = Mutex::new(Some((in_the_middle, second)));
+    let while_it_runs = Mutex::new(None);
+    let progress = |_: Progress| {
+        if let Some((in_the_middle, second)) = waits.lock().unwrap().take() {
+            in_the_middle.send(()).unwrap();
+            *while_it_runs.lock().unwrap() = second.recv_timeout(Duration::from_secs(20)).ok();
         }
-        other => panic!("{other:?}"),
     };
+    let first = roster::import(log.db(), &log, folder.path(), &ImportOptions::default(), &progress).await.unwrap();
+    assert_eq!(first.people.added, 4);
+    let refused = while_it_runs.into_inner().unwrap().expect("it waits for nothing").unwrap_err();
     assert!(matches!(refused, ImportError::Running), "{refused}");
     assert!(none(&import(&log, folder.path()).await.unwrap()), "afterwards it is free again");
 }

@@ -1,11 +1,11 @@
 //! A trace of one message across two nodes, as a collector of OpenTelemetry gets it; and one that is not there.
 
-use crate::node::{Ground, Node, connect, eventually, http};
+use crate::node::{Ground, Node, connect, eventually, http, staff, token};
 use crate::redis::Redis;
 use homeroom::bus::local::Exchange;
 use homeroom::config::Config;
 use homeroom::trace::Export;
-use homeroom_protocol::Address;
+use homeroom_protocol::{Address, PersonId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
 use prost::Message;
@@ -210,7 +210,18 @@ async fn a_collector_that_never_answers_is_noticed_by_nobody() {
     let mut slowest = Duration::ZERO;
     // Five steps each, over what waits for the collector.
     for _ in 0..12 {
-        let mut teacher = node.session(school.teacher).await;
+        // Nobody may say so much at once.
+        let (teacher, text) = (
+            PersonId::new(),
+            "INSERT INTO person (id, district_id, source_id, source_digest, username, given_name, family_name)
+             SELECT $1, district_id, $2, source_digest, $2, 'Tea', 'Cher' FROM person WHERE id = $3",
+        );
+        homeroom::execute!(node.log().db().writes(), text, teacher.0, teacher.to_string(), school.teacher.0).unwrap();
+        node.log().change_members(room, vec![staff(teacher, true)]).await.unwrap();
+        let token = token(node.log().db(), teacher).await;
+        let mut teacher = node.connect().await;
+        teacher.say(json!({ "type": "hello", "token": token })).await;
+        teacher.hear("caught_up").await;
         for _ in 0..50 {
             n += 1;
             let began = Instant::now();
