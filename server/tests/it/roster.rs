@@ -426,7 +426,7 @@ async fn two_imports_at_once_are_one_after_the_other(ground: Ground) {
     write_1_1(folder.path());
     // The second begins and ends while the first is in the middle.
     let (in_the_middle, begin) = tokio::sync::oneshot::channel();
-    let (ended, second) = std::sync::mpsc::channel();
+    let (ended, second) = std::sync::mpsc::sync_channel(1);
     let (there, path) = (log.clone(), folder.path().to_owned());
     tokio::spawn(async move {
         begin.await.unwrap();
