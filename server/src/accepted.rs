@@ -1,7 +1,9 @@
 //! A connection while HTTP is spoken on it, before a session takes it over or it ends.
 //!
-//! Owns: how long it may go without being answered. The HTTP server bounds the first request's head and the pause between requests, and
-//! nothing else: whoever sends half a request, or does not read the answer, would keep a connection for as long as they like.
+//! Owns: how long it may go without being answered, once it was. The HTTP server bounds the first request's head and the pause between
+//! requests, `web` how long a request may take with its body, and nothing bounds the rest: whoever sends half of a second head, or does not
+//! read the answer, would keep a connection for as long as they like. Until something was written no clock is set: most connections are
+//! taken over after their first request.
 //! Refuses to know: requests, TLS, and sessions, which look after themselves.
 
 use std::future::Future;
@@ -17,7 +19,7 @@ use tokio_util::either::Either;
 
 /// How long a client may take to be answered: for the rest of its request, of which the largest has 16 KiB, and for taking what is written.
 /// Longer than any request takes here.
-const ANSWERED: Duration = Duration::from_secs(30);
+pub(crate) const ANSWERED: Duration = Duration::from_secs(30);
 
 /// The socket as it was accepted. What is rare is behind a pointer, so that the other is no bigger for it.
 pub(crate) type Way = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -25,8 +27,8 @@ pub(crate) type Way = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// An accepted connection.
 pub struct Accepted<W = Way> {
     way: W,
-    /// By then something has to have been written.
-    answered_by: Instant,
+    /// By then something has to have been written again; nothing was yet.
+    answered_by: Option<Instant>,
     /// Wakes who waits; only once somebody does.
     alarm: Option<Pin<Box<Sleep>>>,
 }
@@ -34,7 +36,7 @@ pub struct Accepted<W = Way> {
 impl<W> Accepted<W> {
     /// It was accepted now.
     pub(crate) fn new(way: W) -> Self {
-        Self { way, answered_by: Instant::now() + ANSWERED, alarm: None }
+        Self { way, answered_by: None, alarm: None }
     }
 
     /// Whoever takes it over looks after it.
@@ -44,7 +46,7 @@ impl<W> Accepted<W> {
 
     /// Nothing can be read or written now: whether that has been so for too long.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let answered_by = self.answered_by;
+        let Some(answered_by) = self.answered_by else { return Poll::Pending };
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(answered_by)));
         while alarm.as_mut().poll(context).is_ready() {
             if Instant::now() >= answered_by {
@@ -59,7 +61,7 @@ impl<W> Accepted<W> {
     fn wrote(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) if bytes > 0 => {
-                self.answered_by = Instant::now() + ANSWERED;
+                self.answered_by = Some(Instant::now() + ANSWERED);
                 written
             }
             Poll::Ready(_) => written,
@@ -129,6 +131,7 @@ mod tests {
     async fn who_sends_a_byte_now_and_then_and_gets_no_answer_is_left() {
         let (mut client, server) = duplex(1_024);
         let mut accepted = Accepted::new(server);
+        accepted.write_all(b"!").await.unwrap();
         let begun = Instant::now();
         let reading = async {
             let mut byte = [0];

@@ -5,6 +5,7 @@
 
 mod document;
 
+use crate::accepted::ANSWERED;
 use crate::conversation::routes as conversation;
 use crate::db::Db;
 use crate::identity::limits::Limits;
@@ -144,7 +145,10 @@ async fn as_it_is(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let mut encodings = request.headers().get_all(header::CONTENT_ENCODING);
     if encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+        // With its body: whoever sends half of it is not waited for.
+        let answered = tokio::time::timeout(ANSWERED, next.call(request)).await;
+        let late = |_| Err(actix_web::error::ErrorRequestTimeout("The request was not whole within 30 s.\n"));
+        return answered.unwrap_or_else(late).map(ServiceResponse::map_into_boxed_body);
     }
     let fault = Fault::new(ErrorCode::Malformed, "Send the body as it is, without a content encoding.");
     let answer = HttpResponse::UnsupportedMediaType().insert_header((header::ACCEPT_ENCODING, "identity")).json(fault);
