@@ -153,7 +153,7 @@ fn typing(session: &Rc<Session>, reference: Ref, room: RoomId, to: Address) {
     let (conversation, thread) = (to.conversation(room), Thread::from(to));
     // As for a post, but that whom staff write to is not looked up: about nobody, they would tell one another.
     let seat = session.seat(room).filter(|seat| seat.may_see_thread(thread));
-    let may = seat.ok_or_else(|| Fault::new(ErrorCode::Forbidden, "You are not in this room."));
+    let may = seat.ok_or_else(|| Fault::new(ErrorCode::Forbidden, "You can't write there."));
     if let Err(fault) = may.and_then(|seat| rights::may_write(&seat.view(), seat.room.kind, to)) {
         return fail(session, reference, fault);
     }
