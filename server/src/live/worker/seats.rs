@@ -110,11 +110,20 @@ mod tests {
     use crate::log::View;
     use homeroom_protocol::{Address, Language, Role, RoomKind};
     use std::sync::Arc;
+    use tempfile::TempDir;
     use tokio::net::{TcpListener, TcpStream};
     use uuid::Uuid;
 
     /// More than a tail keeps in memory.
     const MUCH: i64 = 200;
+
+    /// A worker on an empty database, and where the other ends of its sessions' sockets are.
+    async fn worker() -> (TempDir, Rc<Worker>, TcpListener) {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open(&Location::Sqlite(folder.path().join("homeroom.db"))).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (folder, Worker::start(Arc::new(node_on(db))), listener)
+    }
 
     async fn somebody(worker: &Rc<Worker>, listener: &TcpListener) -> Rc<Session> {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -142,10 +151,7 @@ mod tests {
     #[test]
     fn who_comes_while_others_are_sent_away_finds_a_room_of_a_later_making() {
         actix_rt::System::new().block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let db = Db::open(&Location::Sqlite(folder.path().join("homeroom.db"))).await.unwrap();
-            let worker = Worker::start(Arc::new(node_on(db)));
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (_folder, worker, listener) = worker().await;
             let (id, tails) = (RoomId::new(), &worker.node.tails);
             let first = somebody(&worker, &listener).await;
             let (first, _) = worker.open_seat(&first, staff(id)).await.unwrap().unwrap();
@@ -173,10 +179,7 @@ mod tests {
     #[test]
     fn entries_of_an_earlier_holding_are_not_delivered_in_a_later_one() {
         actix_rt::System::new().block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let db = Db::open(&Location::Sqlite(folder.path().join("homeroom.db"))).await.unwrap();
-            let worker = Worker::start(Arc::new(node_on(db)));
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (_folder, worker, listener) = worker().await;
             let (id, tails) = (RoomId::new(), &worker.node.tails);
             let first = somebody(&worker, &listener).await;
             let (first, _) = worker.open_seat(&first, staff(id)).await.unwrap().unwrap();
