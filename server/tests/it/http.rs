@@ -367,6 +367,14 @@ async fn who_keeps_a_connection_and_is_not_answered_is_left() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
+    let half_and_no_more = async {
+        let mut socket = connect().await;
+        socket.write_all(b"POST /api/v1/sign-in/link HTTP/1.1\r\nHost: homeroom\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+        let mut answer = Vec::new();
+        let _ended =
+            tokio::time::timeout(Duration::from_secs(60), socket.read_to_end(&mut answer)).await.expect("half");
+        assert!(answer.starts_with(b"HTTP/1.1 408"), "it is told why");
+    };
     let a_byte_more = async {
         let mut socket = connect().await;
         socket.write_all(live).await.unwrap();
@@ -394,6 +402,6 @@ async fn who_keeps_a_connection_and_is_not_answered_is_left() {
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     };
-    tokio::join!(half_a_request, a_byte_more, unread, answered);
+    tokio::join!(half_a_request, half_and_no_more, a_byte_more, unread, answered);
     node.stop().await;
 }
